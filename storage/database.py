@@ -38,11 +38,10 @@ class Database:
 
         Raises StorageError when it is locked, damaged, or written by a newer likeme.
         """
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)
         try:
+            _make_private(path)
             connection = await aiosqlite.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StorageError(_sentence(path, error)) from error
         try:
             connection.row_factory = sqlite3.Row
@@ -113,6 +112,11 @@ def migrations() -> list[tuple[int, str]]:
     return [(int(script.name[:4]), script.read_text(encoding="utf-8")) for script in scripts]
 
 
+def _make_private(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.touch(mode=0o600)
+
+
 async def _migrate(connection: aiosqlite.Connection, path: Path) -> None:
     known = migrations()
     for version, script in known:
@@ -153,12 +157,12 @@ async def _user_version(connection: aiosqlite.Connection) -> int:
     return int(row[0])
 
 
-def _sentence(path: Path, error: sqlite3.Error) -> str:
+def _sentence(path: Path, error: Exception) -> str:
     reason = str(error)
     if "locked" in reason:
         return f"{path} is locked by another program: stop the other likeme, then try again."
     if "not a database" in reason or "malformed" in reason:
-        return f"{path} is damaged or no likeme database ({reason}): restore a backup, or choose another --home."
+        return f"{path} is damaged or no likeme database ({reason}): restore a backup, or choose --home."
     if "unable to open" in reason:
         return f"{path} can't be opened: check that the folder exists and is yours to write."
     return f"{path}: {reason}."

