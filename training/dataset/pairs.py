@@ -25,7 +25,7 @@ class Options:
     gap_seconds: int = 6 * 3600  # a longer silence starts a new session
     burst_seconds: int = 15 * 60  # a later line of the owner's own is no longer the same reply
     context_turns: int = 4
-    context_characters: int = 1200
+    context_characters: int = 600
     max_reply_characters: int = 1000
     max_pairs_per_chat: int | None = 12
     validation_share: float = 0.05
@@ -200,7 +200,8 @@ def _context(before: Sequence[_Turn], options: Options) -> tuple[Turn, ...]:
         text = "\n".join(word for word in words if word)
         if not turns and (turn.is_own or not text):
             return ()
-        if turns and (len(turns) == options.context_turns or characters + len(text) > options.context_characters):
+        full = len(turns) == options.context_turns or characters + len(text) > options.context_characters
+        if turns and full:
             break
         if text:
             characters += len(text)

@@ -15,7 +15,7 @@ _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@(?:[\w-]+\.)+[^\W\d_]{2,}(?![\w-])", 
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
 )
-# Tokens that carry their maker's mark: Telegram bots, OpenAI and Stripe, GitHub, GitLab, Slack, AWS, Google, JWTs.
+# Tokens that carry their maker's mark: Telegram bots, OpenAI, Stripe, GitHub, GitLab, Slack, AWS, Google, JWT.
 _KEYS = re.compile(
     r"(?<![\w-])(?:"
     r"\d{8,10}:[A-Za-z0-9_-]{35}"
@@ -39,12 +39,13 @@ _PASSWORD = re.compile(
     re.IGNORECASE,
 )
 _API_KEY = re.compile(
-    r"(?P<head>(?<!\w)(?:api[ _-]?key|secret(?:[ _-]?key)?|access[ _-]?token|auth[ _-]?token|client[ _-]?secret|bearer)"
+    r"(?P<head>(?<!\w)(?:api[ _-]?key|secret(?:[ _-]?key)?|(?:access|auth)[ _-]?token|client[ _-]?secret|bearer)"
     r"(?:\s*[:=]\s*|\s+(?:is\s+)?))(?P<secret>(?=[^\s]*\d)[A-Za-z0-9_\-./+=]{12,})",
     re.IGNORECASE,
 )
 _CODE = re.compile(
-    r"(?P<head>(?<!\w)(?:login|verification|confirmation|security|one[- ]time|2fa|sms|auth)\s+code\b[^\d\n]{0,12}|"
+    r"(?P<head>(?<!\w)(?:login|verification|confirmation|security|one[- ]time|2fa|sms|auth)\s+code\b"
+    r"[^\d\n]{0,12}|"
     r"(?<!\w)(?:код (?:подтверждения|для входа)|Bestätigungscode|doğrulama kodu)[^\d\n]{0,12})"
     r"(?P<secret>\d[\d -]{3,8}\d)",
     re.IGNORECASE,
@@ -97,7 +98,9 @@ def _secrets(pattern: re.Pattern[str]) -> Callable[[str], Spans]:
 def _cards(text: str) -> Spans:
     for match in _CARD.finditer(text):
         digits = re.sub(r"\D", "", match[0])
-        if digits[0] in "23456" and luhn.is_valid(digits) and len(set(digits)) > 1 and (len(digits) <= 16 or match[0] != digits):
+        # 17 to 19 digits in one piece are far more often an id than a card.
+        plausible = digits[0] in "23456" and len(set(digits)) > 1 and (len(digits) <= 16 or match[0] != digits)
+        if plausible and luhn.is_valid(digits):
             yield match.span()
 
 
@@ -138,7 +141,7 @@ def _is_written_as_phone(text: str, start: int, end: int, raw: str) -> bool:
     if _DATE_LIKE.fullmatch(raw) or "." in raw or "/" in raw:
         return False
     grouped = _PHONE_GROUPED.search(raw) is not None and max(map(len, re.findall(r"\d+", raw))) <= 8
-    return grouped and len(digits) >= 9 or (digits.startswith("0") and 10 <= len(digits) <= 12)
+    return (grouped and len(digits) >= 9) or (digits.startswith("0") and 10 <= len(digits) <= 12)
 
 
 _RULES: tuple[tuple[str, Callable[[str], Spans]], ...] = (

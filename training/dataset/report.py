@@ -24,4 +24,5 @@ def lines(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{n:,} {what}" for what, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    often_first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{n:,} {what}" for what, n in often_first)

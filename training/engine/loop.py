@@ -1,0 +1,190 @@
+"""The training loop: examples in, an adapter in PEFT's format out. Reads from the top down.
+
+Loss of an optimiser step = sum over its reply tokens / their number, whatever rows they are packed in.
+The weight norm in DoRA is PEFT's: a constant in the backward pass (arXiv 2402.09353, section 4.3).
+"""
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig
+
+from training.dataset.render import Message, encode_example
+from training.engine.model import Base, reply_logits
+from training.engine.packing import Row, rows, steps
+from training.engine.recipe import Recipe
+from training.evaluation.voice import held_out_loss
+
+Event = dict[str, Any]
+ADAPTER = "candidate"  # its name beside the base while it is being trained
+MOVING_AVERAGE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run gave. `adapter` is a folder in PEFT's format, or None when the run was cancelled."""
+
+    adapter: Path | None
+    steps: int
+    tokens: int  # that went through the model, prompts included
+    reply_tokens: int
+    seconds: float
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def train(
+    base: Base,
+    recipe: Recipe,
+    examples: Sequence[Sequence[Message]],
+    validation: Sequence[Sequence[Message]],
+    out: Path,
+    on_event: Callable[[Event], None],
+    between_steps: Callable[[], bool],
+    seed: int = 0,
+) -> Result:
+    """Train an adapter for `base`, which is left as it was.
+
+    `on_event` gets {"step", "total_steps", "train_loss", …} after each step and {"valid_loss", …} after
+    each evaluation. `between_steps` is called before each step: the caller may use the model there;
+    it returns True to cancel.
+    """
+    torch.manual_seed(seed)
+    encoded = [encode_example(base.tokenizer, messages, recipe.max_tokens) for messages in examples]
+    held_out = [encode_example(base.tokenizer, messages, recipe.max_tokens) for messages in validation]
+    total = recipe.epochs * math.ceil(len(encoded) / recipe.examples_per_step)
+    warmup = min(recipe.warmup_steps, max(1, total // 10))  # short runs warm up shorter
+    metrics_file = _MetricsFile(out / "metrics.jsonl", on_event)
+    started = time.monotonic()
+    stock = held_out_loss(base, None, held_out, recipe.row_tokens) if held_out else None
+    if stock:
+        metrics_file.write({"step": 0, "total_steps": total, "stock_valid_loss": stock.loss})
+    base.add(ADAPTER, _lora(recipe))
+    try:
+        if recipe.gradient_checkpointing:
+            _checkpointing(base, True)
+        parameters = [p for n, p in base.active.named_parameters() if f".{ADAPTER}." in n or n.endswith(ADAPTER)]
+        optimizer = torch.optim.AdamW(
+            parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
+        order = random.Random(seed)
+        step = tokens = reply_tokens = 0
+        smooth = valid = None
+        clock = time.monotonic()
+        for epoch in range(recipe.epochs):
+            indices = list(range(len(encoded)))
+            order.shuffle(indices)
+            for chosen in steps(indices, recipe.examples_per_step):
+                if between_steps():
+                    return Result(None, step, tokens, reply_tokens, time.monotonic() - started)
+                batch = [encoded[i] for i in chosen]
+                rate = recipe.learning_rate * _schedule(step, warmup, total)
+                loss = _step(base, recipe, rows(batch, recipe.row_tokens), parameters, optimizer, rate)
+                step += 1
+                tokens += sum(len(example.ids) for example in batch)
+                reply_tokens += sum(example.reply_tokens for example in batch)
+                smooth = loss if smooth is None else MOVING_AVERAGE * smooth + (1 - MOVING_AVERAGE) * loss
+                elapsed = time.monotonic() - clock
+                metrics_file.write(
+                    {
+                        "step": step,
+                        "total_steps": total,
+                        "epoch": epoch + 1,
+                        "train_loss": loss,
+                        "smooth_loss": smooth,
+                        "learning_rate": rate,
+                        "tokens_per_second": tokens / elapsed,
+                        "eta_seconds": elapsed / step * (total - step),
+                    }
+                )
+            if held_out:
+                valid = held_out_loss(base, ADAPTER, held_out, recipe.row_tokens)
+                metrics_file.write({"step": step, "total_steps": total, "valid_loss": valid.loss})
+        adapter = out / "adapter"
+        base.active.save_pretrained(str(adapter), selected_adapters=[ADAPTER])
+        flat = adapter / ADAPTER  # PEFT puts every adapter but "default" into a folder of its name
+        summary = {"train_loss": smooth or 0.0}
+        if stock and valid:
+            summary |= {"valid_loss": valid.loss, "stock_valid_loss": stock.loss}
+        return Result(flat, step, tokens, reply_tokens, time.monotonic() - started, summary)
+    finally:
+        if recipe.gradient_checkpointing:
+            _checkpointing(base, False)
+        base.drop(ADAPTER)
+
+
+def _step(
+    base: Base,
+    recipe: Recipe,
+    packed: Sequence[Row],
+    parameters: Sequence[torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    rate: float,
+) -> float:
+    """One optimiser step over all rows; returns the mean loss of its reply tokens."""
+    assert base.wrapped is not None
+    base.wrapped.set_adapter(ADAPTER)  # a draft may have been given between the steps
+    base.wrapped.train()
+    count = sum(len(row.targets) for row in packed)
+    total = 0.0
+    for row in packed:
+        logits = reply_logits(base.wrapped, row, base.device)  # (reply tokens, vocabulary)
+        targets = torch.tensor(row.targets, device=base.device)
+        loss = F.cross_entropy(logits.float(), targets, reduction="sum") / count
+        loss.backward()
+        total += loss.item()
+    torch.nn.utils.clip_grad_norm_(parameters, recipe.max_gradient_norm)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return total
+
+
+def _schedule(step: int, warmup: int, total: int) -> float:
+    """Linear warm-up, then a cosine to zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def _lora(recipe: Recipe) -> LoraConfig:
+    return LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        use_dora=True,
+        target_modules=recipe.targets if isinstance(recipe.targets, str) else list(recipe.targets),
+        task_type="CAUSAL_LM",
+    )
+
+
+def _checkpointing(base: Base, wanted: bool) -> None:
+    """Recompute activations in the backward pass, or not; drafts between the steps never do."""
+    if wanted:
+        base.model.enable_input_require_grads()
+        base.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        base.model.gradient_checkpointing_disable()
+        base.model.disable_input_require_grads()
+
+
+class _MetricsFile:
+    """Each event to the run's metrics.jsonl and to the caller."""
+
+    def __init__(self, path: Path, on_event: Callable[[Event], None]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._on_event = on_event
+
+    def write(self, event: Event) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+        self._on_event(event)
