@@ -12,9 +12,7 @@ import phonenumbers
 from stdnum import iban, luhn
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@(?:[\w-]+\.)+[^\W\d_]{2,}(?![\w-])", re.UNICODE)
-_PRIVATE_KEY = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
-)
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 # Tokens that carry their maker's mark: Telegram bots, OpenAI, Stripe, GitHub, GitLab, Slack, AWS, Google, JWT.
 _KEYS = re.compile(
     r"(?<![\w-])(?:"

@@ -49,9 +49,7 @@ class Encoded:
 
 def conversation(context: Sequence[Turn]) -> list[Message]:
     """The messages that ask for the owner's next turn after `context`."""
-    return [{"role": "system", "content": SYSTEM}] + [
-        {"role": turn.role, "content": turn.text} for turn in context
-    ]
+    return [{"role": "system", "content": SYSTEM}] + [{"role": turn.role, "content": turn.text} for turn in context]
 
 
 def end_of_turn_id(tokenizer: Tokenizer) -> int:

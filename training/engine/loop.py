@@ -71,9 +71,7 @@ def train(
         if recipe.gradient_checkpointing:
             _checkpointing(base, True)
         parameters = [p for n, p in base.active.named_parameters() if f".{ADAPTER}." in n or n.endswith(ADAPTER)]
-        optimizer = torch.optim.AdamW(
-            parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-        )
+        optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
         order = random.Random(seed)
         step = tokens = reply_tokens = 0
         smooth = valid = None

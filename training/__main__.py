@@ -1,0 +1,109 @@
+"""`python -m training`: the model server as a process of its own (`likeme serve` starts it)."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+from storage.errors import BadInput, LikemeError
+from training import settings as settings_page
+from training.files import write_private
+
+EXAMPLES = """examples:
+  python -m training                                on 127.0.0.1:8765, data in ./data
+  python -m training --home ~/likeme --port 0       any free port; it stands in ~/likeme/serve.json
+  MODEL_TOKEN=… python -m training --host 0.0.0.0   for a bot on another machine
+"""
+
+
+def main() -> None:
+    """Read the settings, take the home's place as its server, serve until SIGTERM or Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="likeme serve",
+        description="The model server (OpenAI's protocol).",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--home", type=Path, help="the owner's folder (LIKEME_HOME, default ./data)")
+    parser.add_argument("--host", help="address to listen on (MODEL_HOST, default 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port, 0 for any free one (MODEL_PORT, default 8765)")
+    parser.add_argument("--parent", type=int, help="end when this process has ended")
+    given = parser.parse_args()
+    try:
+        settings = settings_page.load(likeme_home=given.home, model_host=given.host, model_port=given.port)
+        _serve(settings, given.parent)
+    except LikemeError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+
+
+def _serve(settings: settings_page.Settings, parent: int | None) -> None:
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the conversion's bar is not ours to show
+    home = settings.likeme_home
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    place = home / "serve.json"
+    _refuse_second(place)
+    listener = _listen(settings.model_host, settings.model_port)
+    # From here on the imports cost seconds: bad settings have been refused at once.
+    import uvicorn
+
+    from training.server import build
+    from training.serving import Serving
+
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    serving = Serving(home, settings.base_model)
+    app = build(serving, settings.model_token.get_secret_value())
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
+    address = f"http://{settings.model_host}:{listener.getsockname()[1]}"
+    here = {"url": address, "pid": os.getpid(), "token": settings.model_token.get_secret_value()}
+    write_private(place, json.dumps(here).encode())
+    if parent:
+        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        place.unlink(missing_ok=True)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        raise BadInput(
+            f"Port {port} on {host} can't be listened on ({error.strerror}): stop what uses it, or set MODEL_PORT."
+        ) from error
+
+
+def _refuse_second(place: Path) -> None:
+    """One server a home; a note left by a killed one is no obstacle."""
+    try:
+        pid = int(json.loads(place.read_text(encoding="utf-8"))["pid"])
+        command = Path(f"/proc/{pid}/cmdline")
+        alive = b"training" in command.read_bytes() if Path("/proc/self").exists() else _is_alive(pid)
+    except (OSError, ValueError, KeyError):
+        return
+    if alive and pid != os.getpid():
+        raise BadInput(f"A model server for {place.parent} runs already (process {pid}): stop it first.")
+
+
+def _is_alive(pid: int) -> bool:
+    os.kill(pid, 0)  # OSError when there is no such process
+    return True
+
+
+def _follow(parent: int) -> None:
+    """End with the process that started us, also when it was killed without a word."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Voice versions on disk: adapters/0001/, 0002/, … in PEFT's format.
+
+A version is published by one rename, its manifest.json written last: what has no manifest is no
+version, and kill -9 at any moment leaves either the whole version or none.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from storage.errors import ModelError
+
+MANIFEST = "manifest.json"
+PREFIX = "likeme-"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One published voice."""
+
+    number: int
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """As requests name it: likeme-0001."""
+        return f"{PREFIX}{self.number:04d}"
+
+
+def publish(adapters: Path, files: Path, manifest: dict[str, Any]) -> Version:
+    """Copy the adapter in `files` into the next free version number."""
+    adapters.mkdir(parents=True, exist_ok=True, mode=0o700)
+    scratch = Path(tempfile.mkdtemp(dir=adapters, prefix=".publishing-"))
+    try:
+        checksums = {}
+        for source in sorted(files.iterdir()):
+            if source.is_file() and source.name != "README.md":
+                shutil.copyfile(source, scratch / source.name)
+                _flush(scratch / source.name)
+                checksums[source.name] = _sha256(scratch / source.name)
+        (scratch / MANIFEST).write_text(json.dumps({**manifest, "files": checksums}, indent=2), encoding="utf-8")
+        _flush(scratch / MANIFEST)
+        while True:
+            number = max((int(p.name) for p in adapters.iterdir() if p.name.isdigit()), default=0) + 1
+            target = adapters / f"{number:04d}"
+            # Renaming onto a folder that holds files fails: two writers never take one number.
+            with contextlib.suppress(OSError):
+                scratch.rename(target)
+                _flush(adapters)
+                return Version(number, target, json.loads((target / MANIFEST).read_text(encoding="utf-8")))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def versions(adapters: Path) -> list[Version]:
+    """Every published version, oldest first."""
+    found = []
+    for path in sorted(adapters.glob("[0-9]*")):
+        with contextlib.suppress(OSError, ValueError):
+            found.append(Version(int(path.name), path, json.loads((path / MANIFEST).read_text(encoding="utf-8"))))
+    return found
+
+
+def find(adapters: Path, name: str) -> Version | None:
+    """The version that requests call `name`, or None."""
+    return next((version for version in versions(adapters) if version.name == name), None)
+
+
+def verify(version: Version) -> None:
+    """Raise ModelError when a file of the version is not what was published."""
+    for name, checksum in version.manifest["files"].items():
+        path = version.path / name
+        if not path.is_file() or _sha256(path) != checksum:
+            raise ModelError(f"Voice {version.name} is damaged ({path} has changed): roll back to another version.")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

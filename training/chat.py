@@ -1,0 +1,98 @@
+"""Chat completions in OpenAI's shapes, whole and streamed."""
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from storage.errors import LikemeError
+from training.generate import Answer, Sampling
+from training.protocol import ChatRequest
+from training.serving import Serving
+
+DEFAULT_TOKENS = 96
+
+
+async def completion(serving: Serving, request: ChatRequest) -> dict[str, Any]:
+    """The answer to a request that does not stream."""
+    messages = [message.plain() for message in request.messages]
+    answer = await asyncio.to_thread(serving.chat, request.model, messages, sampling(request))
+    return {
+        **_head(request, "chat.completion"),
+        "choices": [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": drawn.text},
+                "finish_reason": drawn.finish_reason,
+                "logprobs": None,
+            }
+            for index, drawn in enumerate(answer.completions)
+        ],
+        "usage": _usage(answer),
+    }
+
+
+async def completion_stream(serving: Serving, request: ChatRequest) -> AsyncIterator[str]:
+    """Server-sent chunks while the replies grow, then [DONE]."""
+    loop = asyncio.get_running_loop()
+    pieces: asyncio.Queue[tuple[int, str] | None] = asyncio.Queue()
+    head = _head(request, "chat.completion.chunk")
+
+    def on_text(index: int, text: str) -> None:
+        loop.call_soon_threadsafe(pieces.put_nowait, (index, text))
+
+    def draw() -> Answer:
+        try:
+            messages = [message.plain() for message in request.messages]
+            return serving.chat(request.model, messages, sampling(request), on_text)
+        finally:
+            loop.call_soon_threadsafe(pieces.put_nowait, None)
+
+    drawing = asyncio.create_task(asyncio.to_thread(draw))
+    for index in range(request.n):
+        yield _chunk(head, index, {"role": "assistant", "content": ""})
+    while (piece := await pieces.get()) is not None:
+        yield _chunk(head, piece[0], {"content": piece[1]})
+    try:
+        answer = await drawing
+    except LikemeError as error:
+        yield f"data: {json.dumps({'error': {'message': str(error), 'type': 'server_error'}})}\n\n"
+        return
+    for index, drawn in enumerate(answer.completions):
+        yield _chunk(head, index, {}, drawn.finish_reason)
+    if request.stream_options and request.stream_options.include_usage:
+        yield f"data: {json.dumps({**head, 'choices': [], 'usage': _usage(answer)})}\n\n"
+    yield "data: [DONE]\n\n"
+
+
+def sampling(request: ChatRequest) -> Sampling:
+    """The request's settings as the decoder takes them."""
+    stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
+    return Sampling(
+        n=request.n,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        max_tokens=request.max_completion_tokens or request.max_tokens or DEFAULT_TOKENS,
+        stop=stop,
+        seed=request.seed,
+    )
+
+
+def _head(request: ChatRequest, kind: str) -> dict[str, Any]:
+    name = f"chatcmpl-{secrets.token_hex(12)}"
+    return {"id": name, "object": kind, "created": int(time.time()), "model": request.model}
+
+
+def _chunk(head: dict[str, Any], index: int, delta: dict[str, str], reason: str | None = None) -> str:
+    return f"data: {json.dumps({**head, 'choices': [{'index': index, 'delta': delta, 'finish_reason': reason}]})}\n\n"
+
+
+def _usage(answer: Answer) -> dict[str, int]:
+    drawn = sum(completion.tokens for completion in answer.completions)
+    return {
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": drawn,
+        "total_tokens": answer.prompt_tokens + drawn,
+    }

@@ -1,0 +1,143 @@
+"""Decoding: several replies to one prompt, sampled with a generator of their own."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from training.dataset.render import Message, encode_prompt, end_of_turn_id
+from training.engine.model import Base
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How replies are drawn. temperature 0 is greedy."""
+
+    n: int = 1
+    temperature: float = 0.8
+    top_p: float = 0.95
+    max_tokens: int = 96
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One reply; `finish_reason` is "stop", or "length" when max_tokens cut it."""
+
+    text: str
+    tokens: int
+    finish_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """All completions of one request."""
+
+    prompt_tokens: int
+    completions: tuple[Completion, ...]
+
+
+@torch.inference_mode()
+def complete(
+    base: Base,
+    adapter: str | None,
+    messages: Sequence[Message],
+    sampling: Sampling,
+    on_text: Callable[[int, str], None] | None = None,
+) -> Answer:
+    """Draw `sampling.n` replies of `adapter` (None: the stock model).
+
+    The prompt is read once for all of them. `on_text(index, piece)` gets the text as it grows.
+    The state of torch's global random generator is left alone.
+    """
+    prompt = encode_prompt(base.tokenizer, messages)
+    generator = torch.Generator(device=base.device)
+    generator.manual_seed(sampling.seed) if sampling.seed is not None else generator.seed()
+    writers = [_Writer(base, sampling) for _ in range(sampling.n)]
+    with base.speaking(adapter) as model:
+        for token_ids in _tokens(model, base, prompt, sampling, generator):
+            for index, (writer, token) in enumerate(zip(writers, token_ids, strict=True)):
+                piece = writer.take(token)
+                if piece and on_text is not None:
+                    on_text(index, piece)
+            if all(writer.done for writer in writers):
+                break
+    for index, writer in enumerate(writers):
+        if (rest := writer.finish()) and on_text is not None:
+            on_text(index, rest)
+    return Answer(len(prompt), tuple(writer.completion() for writer in writers))
+
+
+def _tokens(
+    model: torch.nn.Module, base: Base, prompt: list[int], sampling: Sampling, generator: torch.Generator
+) -> Iterator[list[int]]:
+    """Yield the next token of each of the n replies, max_tokens times."""
+    output = model(input_ids=torch.tensor([prompt], device=base.device), use_cache=True, logits_to_keep=1)
+    cache = output.past_key_values
+    cache.batch_repeat_interleave(sampling.n)
+    logits = output.logits[:, -1].expand(sampling.n, -1)  # (n, vocabulary)
+    for position in range(sampling.max_tokens):
+        chosen = _sample(logits.float(), sampling, generator)  # (n, 1)
+        yield chosen[:, 0].tolist()
+        if position + 1 < sampling.max_tokens:
+            logits = model(input_ids=chosen, past_key_values=cache, use_cache=True).logits[:, -1]
+
+
+def _sample(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:
+    """(n, vocabulary) -> (n, 1): nucleus sampling; what lies outside the nucleus is never drawn."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1, keepdim=True)
+    probabilities = torch.softmax(logits / sampling.temperature, -1)
+    ranked, ids = probabilities.sort(-1, descending=True)
+    ranked[ranked.cumsum(-1) - ranked >= sampling.top_p] = 0
+    drawn = torch.multinomial(ranked, 1, generator=generator)
+    return ids.gather(-1, drawn)
+
+
+class _Writer:
+    """One reply's text as it grows: whole characters only, nothing at or after a stop string."""
+
+    def __init__(self, base: Base, sampling: Sampling) -> None:
+        self._tokenizer = base.tokenizer
+        self._end = end_of_turn_id(base.tokenizer)
+        self._stop = sampling.stop
+        self._ids: list[int] = []
+        self._shown = 0
+        self._text = ""
+        self.reason: str | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.reason is not None
+
+    def take(self, token: int) -> str:
+        """Add a token; returns the text that became certain with it."""
+        if self.done:
+            return ""
+        if token == self._end or token == self._tokenizer.pad_token_id:
+            self.reason = "stop"
+            return ""
+        self._ids.append(token)
+        self._text = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        for stop in self._stop:
+            if (at := self._text.find(stop)) >= 0:
+                self._text, self.reason = self._text[:at], "stop"
+        if self.done:
+            return ""
+        held = max((len(stop) - 1 for stop in self._stop), default=0)
+        certain = len(self._text.rstrip("\ufffd")) - held
+        return self._show(certain)
+
+    def finish(self) -> str:
+        """The rest, once no token comes any more."""
+        self.reason = self.reason or "length"
+        return self._show(len(self._text))
+
+    def completion(self) -> Completion:
+        return Completion(self._text.strip(), len(self._ids), self.reason or "length")
+
+    def _show(self, until: int) -> str:
+        piece = self._text[self._shown : until] if until > self._shown else ""
+        self._shown = max(self._shown, until)
+        return piece

@@ -1,0 +1,276 @@
+"""Fine-tuning jobs: on disk under runs/<id>/, one at a time, drafts let in between the steps."""
+
+import json
+import logging
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from storage.errors import LikemeError
+from training import adapters
+from training.engine import loop, recipe
+from training.engine.model import Base
+from training.files import Files, parse, write_private
+
+log = logging.getLogger(__name__)
+
+ENDED = ("succeeded", "failed", "cancelled")
+Job = dict[str, Any]
+Event = dict[str, Any]
+
+
+class Accelerator:
+    """The one model's lock, first come, first served: between two training steps waiting drafts go first."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._queue: deque[object] = deque()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Wait for the turn, and keep it."""
+        self._enter()
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def hand_over(self) -> None:
+        """Inside `hold`: let those who wait go first."""
+        self._leave()
+        self._enter()
+
+    def _enter(self) -> None:
+        ticket = object()
+        with self._condition:
+            self._queue.append(ticket)
+            self._condition.wait_for(lambda: self._queue[0] is ticket)
+
+    def _leave(self) -> None:
+        with self._condition:
+            self._queue.popleft()
+            self._condition.notify_all()
+
+
+class Jobs:
+    """The jobs of one home. `base` is called in the job's thread and waits until the model is loaded."""
+
+    def __init__(self, home: Path, files: Files, base: Callable[[], Base], accelerator: Accelerator) -> None:
+        self._runs = home / "runs"
+        self._adapters = home / "adapters"
+        self._files = files
+        self._base = base
+        self._accelerator = accelerator
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="training")
+        self._lock = threading.RLock()
+        self._cancelled: set[str] = set()
+        self._stopping = False
+        self._jobs: dict[str, Job] = {}
+        self._events: dict[str, list[Event]] = {}
+        self._recover()
+
+    def create(self, request: dict[str, Any]) -> Job:
+        """Queue a job. `request` is OpenAI's body, its files known and its recipe named in metadata."""
+        job: Job = {
+            "id": f"ftjob-{secrets.token_hex(12)}",
+            "object": "fine_tuning.job",
+            "created_at": int(time.time()),
+            "finished_at": None,
+            "status": "queued",
+            "model": request["model"],
+            "fine_tuned_model": None,
+            "training_file": request["training_file"],
+            "validation_file": request.get("validation_file"),
+            "hyperparameters": request.get("hyperparameters") or {},
+            "metadata": request.get("metadata") or {},
+            "seed": request.get("seed") or 0,
+            "trained_tokens": None,
+            "organization_id": "likeme",
+            "result_files": [],
+            "error": None,
+        }
+        with self._lock:
+            self._jobs[job["id"]] = job
+            self._events[job["id"]] = []
+            self._save(job)
+            self._tell(job["id"], "The job is queued.")
+        self._worker.submit(self._run, job["id"])
+        return dict(job)
+
+    def get(self, job_id: str) -> Job | None:
+        """The job as it stands, or None."""
+        with self._lock:
+            return dict(self._jobs[job_id]) if job_id in self._jobs else None
+
+    def all(self) -> list[Job]:
+        """Every job, newest first."""
+        with self._lock:
+            return [dict(job) for job in reversed(self._jobs.values())]
+
+    def events(self, job_id: str, after: int = 0) -> list[Event]:
+        """The events of a job from number `after` on, oldest first."""
+        with self._lock:
+            return self._events[job_id][after:]
+
+    def running(self) -> str | None:
+        """The id of the job that trains now."""
+        with self._lock:
+            return next((job["id"] for job in self._jobs.values() if job["status"] == "running"), None)
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job: at once while it waits, after its current step while it runs."""
+        with self._lock:
+            job = self._jobs[job_id]
+            self._cancelled.add(job_id)
+            if job["status"] == "queued":
+                self._end(job, "cancelled", "The job was cancelled before it began.")
+            return dict(job)
+
+    def stop(self) -> None:
+        """End the running job at its next step and wait for it."""
+        self._stopping = True
+        self._worker.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, job_id: str) -> None:
+        job = self._jobs[job_id]
+        try:
+            with self._lock:
+                if job["status"] != "queued" or self._stopping:
+                    return
+                job["status"] = "running"
+                self._save(job)
+            base = self._base()
+            with self._accelerator.hold():
+                self._train(job, base)
+        except LikemeError as error:
+            self._end(job, "failed", str(error))
+        except MemoryError:
+            self._end(job, "failed", "The machine's memory is used up: close other programs, or train on less.")
+        except Exception as error:
+            log.exception("job %s failed", job_id)
+            self._end(job, "failed", f"Training stopped on an unforeseen {type(error).__name__}; see the log.")
+
+    def _train(self, job: Job, base: Base) -> None:
+        numbers = {"n_epochs": "epochs"}
+        changes = {numbers[k]: v for k, v in job["hyperparameters"].items() if k in numbers and v != "auto"}
+        chosen = recipe.load(job["metadata"].get("recipe") or default_recipe(base), **changes)
+        examples = parse(self._files.content(job["training_file"]))
+        held_out = parse(self._files.content(job["validation_file"])) if job["validation_file"] else []
+        self._tell(job["id"], f"Training {base.name} by recipe {chosen.name} on {len(examples)} examples.")
+
+        def between_steps() -> bool:
+            self._accelerator.hand_over()
+            return self._stopping or job["id"] in self._cancelled
+
+        out = self._runs / job["id"]
+        result = loop.train(
+            base,
+            chosen,
+            examples,
+            held_out,
+            out,
+            lambda e: self._measured(job["id"], e),
+            between_steps,
+            job["seed"],
+        )
+        if result.adapter is None:
+            word = "The server was stopped" if self._stopping else "Cancelled"
+            self._end(job, "cancelled", f"{word} after step {result.steps}; nothing was published.")
+            return
+        manifest = {
+            "base_model": base.name,
+            "created_at": int(time.time()),
+            "recipe": chosen.model_dump(),
+            "seed": job["seed"],
+            "job": job["id"],
+            "training_file": job["training_file"],
+            "validation_file": job["validation_file"],
+            "data_sha256": job["metadata"].get("data_sha256"),
+            "examples": len(examples),
+            "held_out": len(held_out),
+            "likeme": version("likeme"),
+            "metrics": {
+                **result.metrics,
+                "steps": result.steps,
+                "tokens": result.tokens,
+                "reply_tokens": result.reply_tokens,
+                "seconds": round(result.seconds, 1),
+            },
+        }
+        published = adapters.publish(self._adapters, result.adapter, manifest)
+        job["fine_tuned_model"] = published.name
+        job["trained_tokens"] = result.tokens
+        self._end(job, "succeeded", f"{published.name} is ready, after {result.seconds:.0f} s.")
+
+    def _measured(self, job_id: str, data: dict[str, Any]) -> None:
+        if "train_loss" in data:
+            text = f"Step {data['step']} of {data['total_steps']}: loss {data['train_loss']:.3f}"
+        elif "valid_loss" in data:
+            text = f"Held-out loss {data['valid_loss']:.3f} after step {data['step']}"
+        else:
+            text = f"The stock model's held-out loss is {data['stock_valid_loss']:.3f}"
+        self._tell(job_id, text, data)
+
+    def _tell(self, job_id: str, message: str, data: dict[str, Any] | None = None, level: str = "info") -> None:
+        with self._lock:
+            events = self._events[job_id]
+            event = {
+                "object": "fine_tuning.job.event",
+                "id": f"ftevent-{job_id[6:]}-{len(events):06d}",
+                "created_at": int(time.time()),
+                "level": level,
+                "type": "metrics" if data else "message",
+                "message": message,
+                "data": data or {},
+            }
+            events.append(event)
+            with (self._runs / job_id / "events.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
+
+    def _end(self, job: Job, status: str, message: str) -> None:
+        with self._lock:
+            job["status"] = status
+            job["finished_at"] = int(time.time())
+            if status == "failed":
+                job["error"] = {"code": "training_failed", "message": message, "param": None}
+            self._tell(job["id"], message, level="error" if status == "failed" else "info")
+            self._save(job)
+
+    def _save(self, job: Job) -> None:
+        folder = self._runs / job["id"]
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_private(folder / "job.json", json.dumps(job, indent=1).encode())
+
+    def _recover(self) -> None:
+        """Find the jobs of earlier runs again: waiting ones go on, a half-trained one has failed."""
+        loaded = [json.loads(path.read_text(encoding="utf-8")) for path in self._runs.glob("ftjob-*/job.json")]
+        for job in sorted(loaded, key=lambda job: job["created_at"]):
+            self._jobs[job["id"]] = job
+            self._events[job["id"]] = _read_events(self._runs / job["id"] / "events.jsonl")
+            if job["status"] == "queued":
+                self._worker.submit(self._run, job["id"])
+            elif job["status"] == "running":
+                self._end(job, "failed", "The model server stopped while this job ran: start the training again.")
+
+
+def default_recipe(base: Base) -> str:
+    """`fast` with a GPU, `embedded` without."""
+    return "fast" if base.device.type == "cuda" else "embedded"
+
+
+def _read_events(path: Path) -> list[Event]:
+    events = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                events.append(json.loads(line))
+            except ValueError:
+                break  # the last line of a process that was killed
+    return events

@@ -1,0 +1,86 @@
+"""The bodies of OpenAI's requests, as far as this server reads them."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ChatMessage(BaseModel):
+    """One message; content may be text or OpenAI's list of text parts."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[dict[str, Any]]
+
+    def plain(self) -> dict[str, str]:
+        """As the renderer takes it."""
+        text = self.content if isinstance(self.content, str) else "".join(p.get("text", "") for p in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+
+class StreamOptions(BaseModel):
+    """Whether the last chunk carries the usage."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """POST /v1/chat/completions. Unknown fields are let through unread, as other engines do."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str
+    messages: list[ChatMessage] = Field(min_length=1)
+    n: int = Field(default=1, ge=1, le=16)
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1, le=4096)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=4096)
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+
+
+class Hyperparameters(BaseModel):
+    """The one number of OpenAI's that a job may change; the rest stands in the recipe."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    n_epochs: int | Literal["auto"] = "auto"
+
+
+class JobRequest(BaseModel):
+    """POST /v1/fine_tuning/jobs. The recipe is named in metadata["recipe"]."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str
+    training_file: str
+    validation_file: str | None = None
+    seed: int | None = None
+    hyperparameters: Hyperparameters | None = None
+    metadata: dict[str, str] | None = None
+
+
+class EvalSource(BaseModel):
+    """{"type": "file_id", "id": …}"""
+
+    type: Literal["file_id"]
+    id: str
+
+
+class EvalData(BaseModel):
+    """The model and the held-out file of an evaluation."""
+
+    type: Literal["completions"]
+    model: str
+    source: EvalSource
+
+
+class EvalRequest(BaseModel):
+    """POST /v1/evals/voice/runs."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    data_source: EvalData
+    name: str = ""

@@ -1,0 +1,146 @@
+"""What the server keeps: the base model, its lock, the files, the jobs, the evaluations."""
+
+import asyncio
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from storage.errors import LikemeError, ModelError
+from training import adapters
+from training.dataset.render import Message, encode_example
+from training.engine.model import Base, default_name, load_base
+from training.engine.recipe import load as load_recipe
+from training.evaluation.voice import held_out_loss
+from training.files import Files, parse
+from training.generate import Answer, Sampling, complete
+from training.jobs import Accelerator, Jobs, default_recipe
+
+log = logging.getLogger(__name__)
+
+
+class Serving:
+    """One base model in memory, voices beside it. Methods that need the model block: call them in a thread."""
+
+    def __init__(self, home: Path, base_model: str, loader: Callable[[], Base] | None = None) -> None:
+        self.home = home
+        self.base_name = base_model or default_name()
+        self.adapters = home / "adapters"
+        self.files = Files(home / "files")
+        self.accelerator = Accelerator()
+        self._loader = loader or (lambda: load_base(self.base_name, home / "models"))
+        self._base: Base | None = None
+        self._failure: LikemeError | None = None
+        self._ready = threading.Event()
+        self.evaluations: dict[str, dict[str, Any]] = {}
+        self.jobs = Jobs(home, self.files, self.base, self.accelerator)
+        threading.Thread(target=self._load, name="loading", daemon=True).start()
+
+    def base(self) -> Base:
+        """The base model; waits while it loads. ModelError when it could not be loaded."""
+        self._ready.wait()
+        if self._failure is not None:
+            raise ModelError(str(self._failure))
+        assert self._base is not None
+        return self._base
+
+    def health(self) -> dict[str, Any]:
+        """The body of /healthz."""
+        status = "failed" if self._failure else "ok" if self._base else "loading"
+        return {
+            "status": status,
+            "base_model": self.base_name,
+            "device": str(self._base.device) if self._base else None,
+            "training": self.jobs.running(),
+            **({"error": str(self._failure)} if self._failure else {}),
+        }
+
+    def knows(self, model: str) -> bool:
+        """Whether requests may name `model`."""
+        return model == self.base_name or adapters.find(self.adapters, model) is not None
+
+    def chat(
+        self,
+        model: str,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        on_text: Callable[[int, str], None] | None = None,
+    ) -> Answer:
+        """Draw replies of a voice or of the base."""
+        base = self.base()
+        with self.accelerator.hold():
+            return complete(base, self._voice(base, model), messages, sampling, on_text)
+
+    def start_evaluation(self, model: str, file_id: str) -> dict[str, Any]:
+        """Begin to measure a voice on a held-out file; the run object is updated as it goes."""
+        run: dict[str, Any] = {
+            "object": "eval.run",
+            "id": f"evalrun-{secrets.token_hex(12)}",
+            "eval_id": "voice",
+            "created_at": int(time.time()),
+            "model": model,
+            "status": "in_progress",
+            "result": None,
+            "error": None,
+        }
+        self.evaluations[run["id"]] = run
+        threading.Thread(target=self._evaluate, args=(run, file_id), name="evaluation", daemon=True).start()
+        return run
+
+    async def shut_down(self) -> None:
+        """Stop the running job at its next step."""
+        await asyncio.to_thread(self.jobs.stop)
+
+    def _evaluate(self, run: dict[str, Any], file_id: str) -> None:
+        try:
+            base = self.base()
+            examples = parse(self.files.content(file_id))
+            chosen = load_recipe(default_recipe(base))
+            encoded = [encode_example(base.tokenizer, e, chosen.max_tokens) for e in examples]
+            with self.accelerator.hold():
+                stock = held_out_loss(base, None, encoded, chosen.row_tokens)
+                tuned = held_out_loss(base, self._voice(base, run["model"]), encoded, chosen.row_tokens)
+            run["result"] = {
+                "examples": len(examples),
+                "tokens": tuned.tokens,
+                "loss": tuned.loss,
+                "perplexity": tuned.perplexity,
+                "stock_loss": stock.loss,
+                "stock_perplexity": stock.perplexity,
+            }
+            run["status"] = "completed"
+        except LikemeError as error:
+            run["status"], run["error"] = "failed", {"code": "evaluation_failed", "message": str(error)}
+        except Exception as error:
+            log.exception("evaluation %s failed", run["id"])
+            message = f"The evaluation stopped on an unforeseen {type(error).__name__}; see the log."
+            run["status"], run["error"] = "failed", {"code": "evaluation_failed", "message": message}
+
+    def _voice(self, base: Base, model: str) -> str | None:
+        """The adapter for a model name, loaded; None for the base itself."""
+        if model == self.base_name:
+            return None
+        version = adapters.find(self.adapters, model)
+        if version is None:
+            raise ModelError(f"There is no model {model!r} here.")
+        if model not in base.loaded:
+            adapters.verify(version)
+        base.load(model, version.path)
+        return model
+
+    def _load(self) -> None:
+        started = time.monotonic()
+        try:
+            self._base = self._loader()
+            log.info("base model loaded in %.1f s", time.monotonic() - started)
+        except LikemeError as error:
+            log.error("base model not loaded: %s", error)
+            self._failure = error
+        except Exception as error:
+            log.exception("base model not loaded")
+            self._failure = ModelError(f"{self.base_name} can't be loaded ({type(error).__name__}): see the log.")
+        finally:
+            self._ready.set()
