@@ -79,10 +79,11 @@ class Database:
         cursor = await self._connection.execute(sql, parameters)
         return cursor.rowcount
 
-    async def execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Run one write for each row inside `transaction()`."""
+    async def execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
+        """Run one write for each row inside `transaction()`; returns the number of rows changed."""
         assert self._writer is asyncio.current_task(), "writes happen inside transaction()"
-        await self._connection.executemany(sql, rows)
+        cursor = await self._connection.executemany(sql, rows)
+        return cursor.rowcount
 
     async def insert(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run one INSERT inside `transaction()`; returns the new row's id."""
