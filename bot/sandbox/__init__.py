@@ -1,0 +1,8 @@
+"""A Telegram in a box, for the demo and the tests; never imported by a real run.
+
+world.py    people, chats, messages, polls: what happens, without any wire
+wire.py     the world's things as the Bot API's JSON
+botapi.py   the Bot API's methods over the world
+server.py   HTTP on loopback: /bot<token>/<method>
+sample.py   the sample history, as a Telegram Desktop export
+"""

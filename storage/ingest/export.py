@@ -23,6 +23,7 @@ from storage.ingest.json_stream import JsonStream
 from storage.records import Account, Chat, ChatKind, Message, MessageKind
 
 BATCH = 4000
+_MESSAGES = ("chats.list.item.messages.item", "left_chats.list.item.messages.item", "messages.item")
 HOW_TO_EXPORT = (
     "In Telegram Desktop: Settings → Advanced → Export Telegram data, tick your personal chats, "
     "choose the format «Machine-readable JSON»."
@@ -181,8 +182,7 @@ class _Reader:
                     yield from self._message(builder.value)
                     builder = None
                 continue
-            if event == "start_map" and prefix in ("chats.list.item.messages.item", "left_chats.list.item.messages.item",
-                                                   "messages.item"):  # fmt: skip
+            if event == "start_map" and prefix in _MESSAGES:
                 builder, depth_prefix = ijson.ObjectBuilder(), prefix
                 builder.event(event, value)
             elif prefix.endswith("messages.item") and event == "null":
@@ -218,7 +218,8 @@ class _Reader:
         if self._chat is None:
             self._held.append(fields)
             return
-        self._last = fields.get("id") if isinstance(fields.get("id"), int) else self._last
+        if isinstance(identity := fields.get("id"), int):
+            self._last = identity
         yield _RawMessage(self._chat, fields)
 
     def _end(self, whole: bool) -> Iterator[_Item]:

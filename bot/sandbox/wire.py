@@ -1,0 +1,147 @@
+"""The world's things as the Bot API's JSON."""
+
+import struct
+from typing import Any
+
+from bot.sandbox.world import Chat, Event, Message, Poll, Tap, User, Vote, World
+
+
+def user(person: User) -> dict[str, Any]:
+    """User"""
+    out: dict[str, Any] = {"id": person.user_id, "is_bot": person.is_bot, "first_name": person.first_name}
+    if person.last_name:
+        out["last_name"] = person.last_name
+    if person.username:
+        out["username"] = person.username
+    if not person.is_bot:
+        out["language_code"] = person.language
+    return out
+
+
+def chat(world: World, place: Chat) -> dict[str, Any]:
+    """Chat"""
+    if place.kind == "group":
+        return {"id": place.chat_id, "type": "group", "title": place.title}
+    person = world.users[place.chat_id]
+    out: dict[str, Any] = {"id": place.chat_id, "type": "private", "first_name": person.first_name}
+    if person.username:
+        out["username"] = person.username
+    return out
+
+
+def message(world: World, sent: Message, depth: int = 0) -> dict[str, Any]:
+    """Message"""
+    out: dict[str, Any] = {
+        "message_id": sent.message_id,
+        "from": user(world.users[sent.sender]),
+        "chat": chat(world, world.chats[sent.chat_id]),
+        "date": int(sent.date.timestamp()),
+    }
+    if sent.photo is not None:
+        out["photo"] = [photo_size(sent.photo.file_id, sent.photo.content)]
+        if sent.text:
+            out["caption"] = sent.text
+    elif sent.poll is not None:
+        out["poll"] = poll(sent.poll)
+    else:
+        out["text"] = sent.text
+    if sent.entities:
+        out["caption_entities" if sent.photo else "entities"] = sent.entities
+    if sent.edited is not None:
+        out["edit_date"] = int(sent.edited.timestamp())
+    if sent.buttons:
+        out["reply_markup"] = {"inline_keyboard": sent.buttons}
+    if sent.forwarded_from is not None or sent.forwarded_name:
+        out["forward_origin"] = _origin(world, sent)
+    replied = world.messages.get((sent.chat_id, sent.reply_to)) if sent.reply_to else None
+    if replied is not None and depth == 0:
+        out["reply_to_message"] = message(world, replied, depth + 1)
+    return out
+
+
+def _origin(world: World, sent: Message) -> dict[str, Any]:
+    date = int(sent.date.timestamp())
+    if sent.forwarded_from is not None:
+        return {"type": "user", "date": date, "sender_user": user(world.users[sent.forwarded_from])}
+    return {"type": "hidden_user", "date": date, "sender_user_name": sent.forwarded_name}
+
+
+def poll(asked: Poll) -> dict[str, Any]:
+    """Poll"""
+    out: dict[str, Any] = {
+        "id": asked.poll_id,
+        "question": asked.question,
+        "options": [
+            {"persistent_id": option.key, "text": option.text, "voter_count": len(option.voters)}
+            for option in asked.options
+        ],
+        "total_voter_count": len(asked.voters),
+        "is_closed": asked.is_closed,
+        "is_anonymous": asked.is_anonymous,
+        "type": "quiz" if asked.is_quiz else "regular",
+        "allows_multiple_answers": asked.allows_multiple,
+        "allows_revoting": not asked.is_quiz,
+        "members_only": False,
+    }
+    if asked.is_quiz:
+        out["correct_option_ids"] = list(asked.correct)
+        out["explanation"] = asked.explanation
+    return out
+
+
+def photo_size(file_id: str, content: bytes) -> dict[str, Any]:
+    """PhotoSize, with the real size of a PNG."""
+    is_png = content[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", content[16:24]) if is_png else (640, 480)
+    return {
+        "file_id": file_id,
+        "file_unique_id": file_id[:16],
+        "width": width,
+        "height": height,
+        "file_size": len(content),
+    }
+
+
+def update(world: World, bot: User, event: Event) -> dict[str, Any] | None:
+    """The update that `bot` gets of an event (without its id), or None."""
+    what = event.what
+    if event.kind in ("message", "edited") and isinstance(what, Message) and what.sender != bot.user_id:
+        if not _sees(world, bot, what.chat_id):
+            return None
+        return {"message" if event.kind == "message" else "edited_message": message(world, what)}
+    if event.kind == "tap" and isinstance(what, Tap) and what.message.sender == bot.user_id:
+        return {"callback_query": _callback(world, what)}
+    if event.kind == "vote" and isinstance(what, Vote) and not what.poll.is_anonymous:
+        if _asked(world, what.poll) == bot.user_id:
+            return {"poll_answer": _answer(world, what)}
+    if event.kind == "poll" and isinstance(what, Poll) and _asked(world, what) == bot.user_id:
+        return {"poll": poll(what)}
+    return None
+
+
+def _callback(world: World, tap: Tap) -> dict[str, Any]:
+    return {
+        "id": tap.tap_id,
+        "from": user(world.users[tap.user]),
+        "message": message(world, tap.message),
+        "chat_instance": str(tap.message.chat_id),
+        "data": tap.data,
+    }
+
+
+def _answer(world: World, vote: Vote) -> dict[str, Any]:
+    return {
+        "poll_id": vote.poll.poll_id,
+        "user": user(world.users[vote.user]),
+        "option_ids": list(vote.chosen),
+        "option_persistent_ids": [vote.poll.options[index].key for index in vote.chosen],
+    }
+
+
+def _asked(world: World, asked: Poll) -> int | None:
+    return next((m.sender for m in world.messages.values() if m.poll is asked), None)
+
+
+def _sees(world: World, bot: User, chat_id: int) -> bool:
+    place = world.chats.get(chat_id)
+    return place is not None and (place.kind == "private" or bot.user_id in place.members)

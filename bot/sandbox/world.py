@@ -1,0 +1,277 @@
+"""A small Telegram: users, chats, messages, buttons, polls. It knows no HTTP.
+
+People act by its methods (send, tap, vote …), bots by the Bot API over it. Whatever happens is an
+`Event` that observers get: each bot's queue of updates is one observer, a scripted friend another.
+"""
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person or a bot."""
+
+    user_id: int
+    first_name: str
+    last_name: str = ""
+    username: str = ""
+    is_bot: bool = False
+    language: str = "en"
+
+
+@dataclass(slots=True)
+class Chat:
+    """A private chat (its id is the person's, seen from the bot) or a group."""
+
+    chat_id: int
+    kind: Literal["private", "group"]
+    title: str
+    members: list[int]
+
+
+@dataclass(slots=True)
+class Option:
+    """One answer of a poll and who chose it."""
+
+    key: str
+    text: str
+    voters: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Poll:
+    """A poll; a quiz has the indices of its right answers."""
+
+    poll_id: str
+    question: str
+    options: list[Option]
+    is_quiz: bool
+    is_anonymous: bool
+    correct: tuple[int, ...] = ()
+    explanation: str = ""
+    allows_multiple: bool = False
+    is_closed: bool = False
+
+    @property
+    def voters(self) -> set[int]:
+        """Everybody who has voted."""
+        return {user for option in self.options for user in option.voters}
+
+
+@dataclass(slots=True)
+class Photo:
+    """An uploaded file."""
+
+    file_id: str
+    content: bytes
+    name: str
+
+
+@dataclass(slots=True)
+class Message:
+    """A message of a chat. `buttons` are rows of (label, callback data)."""
+
+    chat_id: int
+    message_id: int
+    sender: int
+    date: datetime
+    text: str = ""
+    entities: list[dict[str, Any]] = field(default_factory=list)
+    reply_to: int | None = None
+    forwarded_from: int | None = None
+    forwarded_name: str = ""
+    buttons: list[list[dict[str, Any]]] = field(default_factory=list)
+    poll: Poll | None = None
+    photo: Photo | None = None
+    edited: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """A press of an inline button."""
+
+    tap_id: str
+    user: int
+    message: Message
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """Somebody's whole answer to a poll; no option: taken back."""
+
+    poll: Poll
+    user: int
+    chosen: tuple[int, ...]
+
+
+Kind = Literal["message", "edited", "deleted", "tap", "vote", "poll", "answer", "typing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened. `what` is a Message, Tap, Vote, Poll or (tap id, text)."""
+
+    kind: Kind
+    what: Any
+    chat_id: int | None = None
+
+
+class World:
+    """Everything there is. One event loop."""
+
+    def __init__(self) -> None:
+        self.users: dict[int, User] = {}
+        self.bots: dict[str, User] = {}  # by token
+        self.chats: dict[int, Chat] = {}
+        self.messages: dict[tuple[int, int], Message] = {}
+        self.photos: dict[str, Photo] = {}
+        self.commands: dict[tuple[int, str], list[dict[str, str]]] = {}  # (bot, scope as JSON)
+        self.started: set[tuple[int, int]] = set()  # (user, bot): a bot can't write first
+        self._observers: list[Callable[[Event], None]] = []
+        self._ids = itertools.count(1)
+
+    def add_user(self, user_id: int, first_name: str, last_name: str = "", username: str = "") -> User:
+        """A person."""
+        user = User(user_id, first_name, last_name, username)
+        self.users[user_id] = user
+        return user
+
+    def add_bot(self, token: str, username: str, name: str) -> User:
+        """A bot; its id stands before the colon of its token."""
+        bot = User(int(token.split(":")[0]), name, "", username, is_bot=True)
+        self.users[bot.user_id] = bot
+        self.bots[token] = bot
+        return bot
+
+    def add_group(self, chat_id: int, title: str, members: Iterable[int]) -> Chat:
+        """A group; ids of groups are negative."""
+        self.chats[chat_id] = Chat(chat_id, "group", title, list(members))
+        return self.chats[chat_id]
+
+    def private(self, user_id: int) -> Chat:
+        """The chat between a person and the bot."""
+        if user_id not in self.chats:
+            person = self.users[user_id]
+            name = f"{person.first_name} {person.last_name}".strip()
+            self.chats[user_id] = Chat(user_id, "private", name, [user_id])
+        return self.chats[user_id]
+
+    def now(self) -> datetime:
+        """The world's clock."""
+        return datetime.now(UTC)
+
+    # What people and bots do
+
+    def post(self, sender: int, chat_id: int, **content: Any) -> Message:
+        """A new message."""
+        message = Message(chat_id, next(self._ids), sender, self.now(), **content)
+        self.messages[chat_id, message.message_id] = message
+        self._happened("message", message, chat_id)
+        return message
+
+    def send(self, user: int, chat_id: int, text: str, **content: Any) -> Message:
+        """A person writes; a leading /command is marked as one, as Telegram does."""
+        if chat_id == user:
+            self.private(user)
+            self.started.update((user, bot.user_id) for bot in self.bots.values())
+        if text.startswith("/"):
+            length = len(text.split()[0])
+            content["entities"] = [{"type": "bot_command", "offset": 0, "length": length}]
+        return self.post(user, chat_id, text=text, **content)
+
+    def forward(self, user: int, chat_id: int, text: str, origin: int | str) -> Message:
+        """A person forwards somebody's words; a name instead of an id when that one hides his account."""
+        if isinstance(origin, int):
+            return self.send(user, chat_id, text, forwarded_from=origin)
+        return self.send(user, chat_id, text, forwarded_name=origin)
+
+    def edit(self, message: Message, **content: Any) -> Message:
+        """Change a message in place."""
+        for name, value in content.items():
+            setattr(message, name, value)
+        message.edited = self.now()
+        self._happened("edited", message, message.chat_id)
+        return message
+
+    def delete(self, message: Message) -> None:
+        """Remove a message."""
+        self.messages.pop((message.chat_id, message.message_id), None)
+        self._happened("deleted", message, message.chat_id)
+
+    def tap(self, user: int, message: Message, label: str) -> Tap:
+        """Press the button whose label begins with `label`."""
+        button = next((b for row in message.buttons for b in row if b["text"].startswith(label)), None)
+        if button is None:
+            raise KeyError(f"no button {label!r} under message {message.message_id}")
+        return self.tap_data(user, message, button["callback_data"])
+
+    def tap_data(self, user: int, message: Message, data: str) -> Tap:
+        """Press a button by its data; a forged one too."""
+        tap = Tap(secrets.token_hex(8), user, message, data)
+        self._happened("tap", tap, message.chat_id)
+        return tap
+
+    def vote(self, user: int, poll: Poll, chosen: Sequence[int]) -> bool:
+        """Answer a poll. False when it is closed, or a quiz that this person has answered."""
+        if poll.is_closed or (poll.is_quiz and user in poll.voters):
+            return False
+        for index, option in enumerate(poll.options):
+            if user in option.voters:
+                option.voters.remove(user)
+            if index in chosen:
+                option.voters.append(user)
+        self._happened("vote", Vote(poll, user, tuple(chosen)))
+        return True
+
+    def close_poll(self, poll: Poll) -> Poll:
+        """No more votes."""
+        poll.is_closed = True
+        self._happened("poll", poll)
+        return poll
+
+    def answer_tap(self, tap_id: str, text: str) -> None:
+        """A bot's answer to a press."""
+        self._happened("answer", (tap_id, text))
+
+    def add_photo(self, content: bytes, name: str) -> Photo:
+        """Keep an uploaded file."""
+        photo = Photo(secrets.token_urlsafe(18), content, name)
+        self.photos[photo.file_id] = photo
+        return photo
+
+    # Who watches
+
+    def observe(self, observer: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `observer` at every event; returns how to stop it."""
+        self._observers.append(observer)
+        return lambda: self._observers.remove(observer)
+
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[asyncio.Queue[Event]]:
+        """A queue of what happens from now on."""
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        stop = self.observe(queue.put_nowait)
+        try:
+            yield queue
+        finally:
+            stop()
+
+    async def wait_for(self, wanted: Callable[[Event], bool], seconds: float = 30.0) -> Event:
+        """The next event that is `wanted`; TimeoutError when none comes."""
+        async with self.events() as queue, asyncio.timeout(seconds):
+            while True:
+                event = await queue.get()
+                if wanted(event):
+                    return event
+
+    def _happened(self, kind: Kind, what: Any, chat_id: int | None = None) -> None:
+        for observer in list(self._observers):
+            observer(Event(kind, what, chat_id))
