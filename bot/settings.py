@@ -1,0 +1,39 @@
+"""The bot's environment, on one page. training/settings.py is the model server's."""
+
+from pathlib import Path
+
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from storage.errors import BadInput, MissingSetting
+
+
+class Settings(BaseSettings):
+    """Read from the environment and .env."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=".env")
+
+    bot_token: SecretStr = SecretStr("")  # from @BotFather
+    owner_id: int = 0  # your Telegram user id: nobody else can command the bot
+    bot_api_url: str = "https://api.telegram.org"  # or a Bot API server of your own
+    model_url: str = ""  # a model server elsewhere; empty: `likeme run` starts its own
+    model_token: SecretStr = SecretStr("")  # that server's bearer token
+    likeme_home: Path = Path("data")  # everything of one owner
+    log_level: str = "INFO"
+
+
+def load(home: Path | None = None) -> Settings:
+    """The settings; `home` from the command line wins. BadInput names the variable that is wrong."""
+    try:
+        return Settings() if home is None else Settings(likeme_home=home)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInput(f"{'.'.join(map(str, first['loc'])).upper()}: {first['msg'].lower()}.") from error
+
+
+def require_bot(settings: Settings) -> None:
+    """What `likeme run` can't do without."""
+    if not settings.bot_token.get_secret_value():
+        raise MissingSetting("BOT_TOKEN is not set: make a bot with @BotFather and put its token into .env.")
+    if not settings.owner_id:
+        raise MissingSetting("OWNER_ID is not set: put your Telegram user id into .env (@userinfobot tells it).")

@@ -1,0 +1,145 @@
+"""The model server as the bot sees it: OpenAI's client, our errors."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import httpx
+import openai
+from openai import AsyncOpenAI, AsyncStream
+from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
+
+from storage.errors import ModelError
+
+Event = dict[str, Any]
+TEMPERATURE = 0.8
+TOP_P = 0.9
+MAX_TOKENS = 64
+
+
+class Voice:
+    """One model server. Every failure is a ModelError of one line."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url.rstrip("/")
+        self._client = AsyncOpenAI(base_url=f"{self.url}/v1", api_key=token or "none", timeout=600, max_retries=2)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def health(self) -> dict[str, Any] | None:
+        """The body of /healthz, or None when nothing answers."""
+        try:
+            async with httpx.AsyncClient(timeout=5) as client:
+                answer = await client.get(f"{self.url}/healthz")
+                return cast(dict[str, Any], answer.json()) if answer.status_code == 200 else None
+        except (httpx.HTTPError, ValueError):
+            return None
+
+    async def ready(self) -> dict[str, Any]:
+        """Wait until the base model is loaded; its health. ModelError when it failed to load."""
+        while True:
+            health = await self.health()
+            if health is None:
+                raise ModelError(f"The model server at {self.url} does not answer: is it running?")
+            if health["status"] == "failed":
+                raise ModelError(health["error"])
+            if health["status"] == "ok":
+                return health
+            await asyncio.sleep(0.25)
+
+    async def base_model(self) -> str:
+        """The name of the stock model."""
+        with self._plainly():
+            models = await self._client.models.list()
+        return next(model.id for model in models.data if model.owned_by == "base")
+
+    async def replies(
+        self, model: str, messages: Sequence[dict[str, str]], n: int, seed: int | None = None
+    ) -> list[str]:
+        """Draw `n` replies; empty ones are dropped, so there can be fewer."""
+        with self._plainly():
+            answer = await self._client.chat.completions.create(
+                model=model,
+                messages=cast(Any, list(messages)),
+                n=n,
+                temperature=TEMPERATURE,
+                top_p=TOP_P,
+                max_tokens=MAX_TOKENS,
+                seed=seed,
+            )
+        texts = [(choice.message.content or "").strip() for choice in answer.choices]
+        return [text for text in texts if text]
+
+    async def upload(self, content: bytes, name: str) -> str:
+        """Send a JSONL file; returns its id."""
+        with self._plainly():
+            return (await self._client.files.create(file=(name, content), purpose="fine-tune")).id
+
+    async def start_training(
+        self, *, training_file: str, validation_file: str | None, recipe: str | None, data_sha256: str
+    ) -> FineTuningJob:
+        """Queue a training job on the server's base model."""
+        metadata = {"data_sha256": data_sha256} | ({"recipe": recipe} if recipe else {})
+        with self._plainly():
+            return await self._client.fine_tuning.jobs.create(
+                model=await self.base_model(),
+                training_file=training_file,
+                validation_file=validation_file,
+                metadata=metadata,
+            )
+
+    async def events(self, job_id: str) -> AsyncIterator[Event]:
+        """The job's events as they come, oldest first, until it has ended."""
+        with self._plainly():
+            stream = await self._client.get(
+                f"/fine_tuning/jobs/{job_id}/events",
+                cast_to=FineTuningJobEvent,
+                options={"params": {"stream": "true"}},
+                stream=True,
+                stream_cls=AsyncStream[FineTuningJobEvent],
+            )
+            async for event in stream:
+                yield event.model_dump()
+
+    async def job(self, job_id: str) -> FineTuningJob:
+        """The job as it stands."""
+        with self._plainly():
+            return await self._client.fine_tuning.jobs.retrieve(job_id)
+
+    async def jobs(self) -> list[FineTuningJob]:
+        """Every job, newest first."""
+        with self._plainly():
+            return [job async for job in self._client.fine_tuning.jobs.list()]
+
+    async def cancel(self, job_id: str) -> None:
+        """Ask a job to stop at its next step."""
+        with self._plainly():
+            await self._client.fine_tuning.jobs.cancel(job_id)
+
+    async def evaluate(self, model: str, file_id: str) -> dict[str, Any]:
+        """Held-out loss and perplexity of a voice beside the stock model's; waits until it is done."""
+        source: Any = {"type": "completions", "model": model, "source": {"type": "file_id", "id": file_id}}
+        with self._plainly():
+            run: Any = await self._client.evals.runs.create("voice", data_source=source)
+            while run.status == "in_progress":
+                await asyncio.sleep(0.3)
+                run = await self._client.evals.runs.retrieve(run.id, eval_id="voice")
+        if run.status != "completed":
+            raise ModelError(run.error["message"] if isinstance(run.error, dict) else run.error.message)
+        return cast(dict[str, Any], run.result)
+
+    @contextmanager
+    def _plainly(self) -> Iterator[None]:
+        """openai's errors as ours."""
+        try:
+            yield
+        except openai.AuthenticationError as error:
+            raise ModelError("The model server refused our token: set the same MODEL_TOKEN on both sides.") from error
+        except openai.APIStatusError as error:
+            body = error.body if isinstance(error.body, dict) else {}
+            raise ModelError(str(body.get("message") or f"The model server answered {error.status_code}.")) from error
+        except (openai.APIError, httpx.HTTPError) as error:
+            raise ModelError(f"The model server at {self.url} does not answer ({type(error).__name__}).") from error

@@ -1,0 +1,76 @@
+"""Voice versions as the bot knows them, and which one speaks."""
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A trained voice. `name` is what the model server calls it."""
+
+    number: int
+    name: str
+    job_id: str
+    created_at: datetime
+    base_model: str
+    data_sha256: str
+    metrics: dict[str, Any]
+
+
+async def add_version(database: Database, version: Version) -> None:
+    """Note a version; inside a transaction. Noting it twice changes nothing."""
+    await database.execute(
+        "INSERT INTO version (number, name, job_id, created_at, base_model, data_sha256, metrics) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (
+            version.number,
+            version.name,
+            version.job_id,
+            int(version.created_at.timestamp()),
+            version.base_model,
+            version.data_sha256,
+            json.dumps(version.metrics),
+        ),
+    )
+
+
+async def versions(database: Database) -> list[Version]:
+    """Every version, oldest first."""
+    return [_version(row) for row in await database.rows("SELECT * FROM version ORDER BY number")]
+
+
+async def find_version(database: Database, number: int) -> Version | None:
+    """One version, or None."""
+    row = await database.row("SELECT * FROM version WHERE number = ?", (number,))
+    return _version(row) if row else None
+
+
+async def serving(database: Database) -> Version | None:
+    """The version that speaks, or None for the stock model."""
+    row = await database.row("SELECT version.* FROM serving JOIN version USING (number)")
+    return _version(row) if row else None
+
+
+async def serve(database: Database, number: int | None) -> None:
+    """Let a version speak from now on (None: the stock model); inside a transaction."""
+    if number is None:
+        await database.execute("DELETE FROM serving")
+    else:
+        await database.execute("INSERT OR REPLACE INTO serving (only_one, number) VALUES (1, ?)", (number,))
+
+
+def _version(row: sqlite3.Row) -> Version:
+    return Version(
+        row["number"],
+        row["name"],
+        row["job_id"],
+        datetime.fromtimestamp(row["created_at"], UTC),
+        row["base_model"],
+        row["data_sha256"],
+        json.loads(row["metrics"]),
+    )
