@@ -64,6 +64,12 @@ async def serve(database: Database, number: int | None) -> None:
         await database.execute("INSERT OR REPLACE INTO serving (only_one, number) VALUES (1, ?)", (number,))
 
 
+async def previous(database: Database) -> int | None:
+    """The number of the version before the serving one; None: there is none but the stock model."""
+    row = await database.row("SELECT max(number) AS number FROM version WHERE number < (SELECT number FROM serving)")
+    return row["number"] if row else None
+
+
 def _version(row: sqlite3.Row) -> Version:
     return Version(
         row["number"],

@@ -1,0 +1,147 @@
+"""The bot's handler table, on one page, and its life from start to stop."""
+
+import logging
+from contextlib import AsyncExitStack
+from typing import cast
+
+from telegram import BotCommandScopeAllGroupChats, BotCommandScopeChat, BotCommandScopeDefault, Update
+from telegram.error import TelegramError
+from telegram.ext import (
+    AIORateLimiter,
+    ApplicationBuilder,
+    CallbackQueryHandler,
+    CommandHandler,
+    ContextTypes,
+    MessageHandler,
+    PollAnswerHandler,
+    filters,
+)
+
+from bot import drafts, overview, quiz, train
+from bot.context import App, Context, Services
+from bot.model_process import model_server
+from bot.overview import GROUP_COMMANDS, OWNER_COMMANDS, described
+from bot.settings import Settings
+from bot.texts import say
+from storage.database import Database
+from storage.errors import ModelError
+
+log = logging.getLogger(__name__)
+
+
+def build(settings: Settings) -> App:
+    """The application, its services opened at start and closed at stop."""
+    stack = AsyncExitStack()
+    builder = (
+        ApplicationBuilder()
+        .token(settings.bot_token.get_secret_value())
+        .base_url(f"{settings.bot_api_url}/bot")
+        .base_file_url(f"{settings.bot_api_url}/file/bot")
+        .context_types(ContextTypes(context=Context))
+        .rate_limiter(AIORateLimiter(max_retries=3))
+        .concurrent_updates(False)
+        .post_init(lambda app: _start(app, settings, stack))
+        .post_stop(lambda app: _stop(app, stack))
+    )
+    application: App = builder.build()
+    _handlers(application, settings.owner_id)
+    return application
+
+
+def run(settings: Settings) -> None:
+    """Run the bot until SIGTERM or Ctrl-C."""
+    build(settings).run_polling(allowed_updates=Update.ALL_TYPES)
+
+
+def _handlers(app: App, owner_id: int) -> None:
+    """Only the owner commands; anybody may answer a poll and be told whose bot this is."""
+    owner = filters.User(owner_id)
+    private = filters.ChatType.PRIVATE
+    app.add_handler(CommandHandler("start", overview.start, owner))
+    app.add_handler(CommandHandler("start", overview.stranger, ~owner & private))
+    app.add_handler(CommandHandler("help", overview.help_, owner))
+    app.add_handler(CommandHandler("status", overview.status, owner))
+    app.add_handler(CommandHandler("train", train.train, owner & private))
+    app.add_handler(CommandHandler("cancel", train.cancel, owner & private))
+    app.add_handler(CommandHandler("quiz", quiz.quiz, owner))
+    app.add_handler(CommandHandler("standings", quiz.standings, owner))
+    app.add_handler(CommandHandler("versions", overview.versions, owner & private))
+    app.add_handler(CommandHandler("rollback", overview.rollback, owner & private))
+    app.add_handler(CallbackQueryHandler(_owners(drafts.chosen, owner_id), r"^draft:\d+:\d$"))
+    app.add_handler(CallbackQueryHandler(_owners(drafts.again, owner_id), r"^again:\d+$"))
+    app.add_handler(CallbackQueryHandler(_owners(quiz.approved, owner_id), r"^ask:\d+$"))
+    app.add_handler(CallbackQueryHandler(_owners(quiz.approved_all, owner_id), r"^askall:\d+$"))
+    app.add_handler(CallbackQueryHandler(_owners(quiz.dropped, owner_id), r"^drop:\d+$"))
+    app.add_handler(CallbackQueryHandler(_owners(train.cancel, owner_id), r"^train:cancel$"))
+    app.add_handler(CallbackQueryHandler(overview.unknown_button))
+    app.add_handler(PollAnswerHandler(quiz.answered))
+    app.add_handler(MessageHandler(owner & private & ~filters.COMMAND & filters.UpdateType.MESSAGE, drafts.received))
+    app.add_error_handler(_error)
+
+
+def _owners(handler: overview.Handler, owner_id: int) -> overview.Handler:
+    """Buttons know no filters: a press by anybody but the owner is answered and goes no further."""
+
+    async def guarded(update: Update, context: Context) -> None:
+        if update.effective_user is None or update.effective_user.id != owner_id:
+            await overview.unknown_button(update, context)
+            return
+        await handler(update, context)
+
+    return guarded
+
+
+async def _start(app: App, settings: Settings, stack: AsyncExitStack) -> None:
+    database = await stack.enter_async_context(Database.open(settings.likeme_home / "history.db"))
+
+    async def tell(what: str) -> None:
+        await _tell_owner(app, settings.owner_id, say(f"server_{what}"))
+
+    voice = await stack.enter_async_context(model_server(settings, tell))
+    services = Services(settings, database, voice)
+    app.bot_data["services"] = services
+    services.spawn(_catch_up(services), "catching up")
+    await _register_commands(app, settings.owner_id)
+    log.info("the bot is up")
+
+
+async def _catch_up(services: Services) -> None:
+    try:
+        await train.catch_up(services.database, services.voice)
+    except ModelError as error:
+        log.warning("not caught up: %s", error)
+
+
+async def _stop(app: App, stack: AsyncExitStack) -> None:
+    services = app.bot_data.get("services")
+    if isinstance(services, Services):
+        for task in list(services.tasks):
+            task.cancel()
+    await stack.aclose()
+
+
+async def _register_commands(app: App, owner_id: int) -> None:
+    await app.bot.set_my_commands(described(("start",)), BotCommandScopeDefault())
+    await app.bot.set_my_commands(described(GROUP_COMMANDS), BotCommandScopeAllGroupChats())
+    try:
+        await app.bot.set_my_commands(described(OWNER_COMMANDS), BotCommandScopeChat(owner_id))
+    except TelegramError as error:  # before the owner's first /start Telegram knows no such chat
+        log.info("the owner's commands wait for his /start: %s", type(error).__name__)
+
+
+async def _error(update: object, context: Context) -> None:
+    """Ids and the traceback to the log, never a text; one brief line to the owner."""
+    number = update.update_id if isinstance(update, Update) else None
+    log.error("update %s failed", number, exc_info=context.error)
+    services = context.application.bot_data.get("services")
+    if isinstance(services, Services):
+        text = str(context.error) if isinstance(context.error, ModelError) else ""
+        kind = type(context.error).__name__
+        await _tell_owner(cast(App, context.application), services.settings.owner_id, text or say("error", kind=kind))
+
+
+async def _tell_owner(app: App, owner_id: int, text: str) -> None:
+    try:
+        await app.bot.send_message(owner_id, text)
+    except TelegramError as error:
+        log.warning("the owner could not be told: %s", type(error).__name__)

@@ -1,0 +1,71 @@
+"""Every picture the bot sends, as PNG bytes: large type, readable on a phone."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bot.statistics import Share
+
+BLUE, GREEN, GREY, INK = "#2a6fb0", "#3a8f4d", "#9aa0a8", "#1c1d20"
+COLOURS = {"the real reply": BLUE, "the tuned voice": GREEN, "the stock model": GREY}
+
+
+def loss_curve(events: Sequence[dict[str, Any]]) -> bytes:
+    """Training loss over the steps, with the held-out losses of the voice and of the stock model."""
+    figure, axes = _figure(8, 4.6)
+    train = [(event["step"], event["train_loss"]) for event in events if "train_loss" in event]
+    smooth = [(event["step"], event["smooth_loss"]) for event in events if "smooth_loss" in event]
+    valid = [(event["step"], event["valid_loss"]) for event in events if "valid_loss" in event]
+    stock = next((event["stock_valid_loss"] for event in events if "stock_valid_loss" in event), None)
+    if train:
+        axes.plot(*zip(*train, strict=True), color=BLUE, alpha=0.25, linewidth=1.2)
+    if smooth:
+        axes.plot(*zip(*smooth, strict=True), color=BLUE, linewidth=2.4, label="training loss, smoothed")
+    if stock is not None:
+        axes.axhline(stock, color=GREY, linewidth=2, linestyle="--", label=f"held out, stock model {stock:.2f}")
+    if valid:
+        label = f"held out, tuned {valid[-1][1]:.2f}"
+        axes.plot(*zip(*valid, strict=True), color=GREEN, marker="o", markersize=8, linewidth=2, label=label)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss of a reply token")
+    axes.legend(frameon=False, fontsize=12)
+    return _png(figure)
+
+
+def standings(title: str, rows: Sequence[tuple[str, Share]]) -> bytes:
+    """How often each kind of reply was picked as the owner's, with 95 % intervals."""
+    figure, axes = _figure(8, 1.4 + 0.9 * len(rows))
+    for position, (name, share) in enumerate(reversed(rows)):
+        colour = COLOURS.get(name, BLUE)
+        axes.barh(position, share.share, color=colour, height=0.55, alpha=0.85)
+        axes.plot([share.low, share.high], [position, position], color=INK, linewidth=2.2)
+        for end in (share.low, share.high):
+            axes.plot([end, end], [position - 0.12, position + 0.12], color=INK, linewidth=2.2)
+        text = f"{share.share:.0%}  ({share.picks} of {share.n})"
+        axes.text(1.02, position, text, va="center", fontsize=13, color=INK)
+    axes.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)], fontsize=14)
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+    axes.set_title(title, loc="left", fontsize=15, color=INK, pad=12)
+    return _png(figure)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.tick_params(labelsize=12)
+    axes.xaxis.label.set_fontsize(13)
+    axes.yaxis.label.set_fontsize(13)
+    return figure, axes
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

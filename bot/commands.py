@@ -1,0 +1,190 @@
+"""The command line: one thin function a command. Heavy imports wait until a command needs them."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bot import printing
+from bot.settings import load, require_bot
+
+app = typer.Typer(
+    help="A voice of one's own: learns how you write from your Telegram history, on your machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+Home = Annotated[
+    Path | None, typer.Option("--home", envvar="LIKEME_HOME", help="The owner's folder.", show_default="./data")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+def _examples(*lines: str) -> str:
+    return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"  {line}" for line in lines)
+
+
+@app.command("import", epilog=_examples("likeme import ~/Downloads/Telegram", "likeme import chat.json --me 12345"))
+def import_(
+    path: Annotated[Path, typer.Argument(help="result.json, result.json.gz, or the folder it lies in.")],
+    me: Annotated[int | None, typer.Option(help="Your user id, for an export of one chat.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Bring in a Telegram Desktop export; again brings in only what is new."""
+    from bot.work import import_history
+
+    report = asyncio.run(import_history(load(home), path, me))
+    printing.report("What came in", report.lines(), printing.plain(report), as_json)
+
+
+@app.command(epilog=_examples("likeme dataset", "likeme dataset --out my-set"))
+def dataset(
+    out: Annotated[Path | None, typer.Option(help="Write train, validation, index and manifest there.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Build the training set and show its report."""
+    from bot.history import save_dataset
+    from bot.work import dataset_of
+    from training.dataset.report import lines
+
+    built = asyncio.run(dataset_of(load(home)))
+    if out is not None:
+        save_dataset(built, out)
+        sys.stderr.write(f"written to {out}\n")
+    printing.report("The training set", lines(built.manifest), built.manifest, as_json)
+
+
+@app.command(epilog=_examples("likeme train", "likeme train --recipe article", "likeme train --model Qwen/Qwen3-8B"))
+def train(
+    recipe: Annotated[str | None, typer.Option(help="article, fast, embedded; by the machine if not given.")] = None,
+    model: Annotated[str | None, typer.Option(help="Base model: path, hub name, or smollm2.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Learn from the history: a new voice version, with loss, tokens/s and ETA."""
+    from bot.work import train_voice
+
+    _choose_base(model)
+    result = asyncio.run(train_voice(load(home), recipe))
+    printing.report("A new voice", printing.version_lines(result), result, as_json)
+
+
+@app.command(epilog=_examples('likeme draft "are you coming on friday?"', 'likeme draft "hi" -n 5 --chat 1234567'))
+def draft(
+    text: Annotated[str, typer.Argument(help="The message to answer.")],
+    n: Annotated[int, typer.Option("-n", min=1, max=16, help="How many drafts.")] = 3,
+    chat: Annotated[int | None, typer.Option(help="Id of the chat whose last turns go before it.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Draft replies in your voice. Nothing is sent."""
+    from bot.work import draft_replies
+
+    result = asyncio.run(draft_replies(load(home), text, n, chat))
+    printing.drafts(result, as_json)
+
+
+@app.command(epilog=_examples("likeme quiz", "likeme quiz --prompts 10"))
+def quiz(
+    prompts: Annotated[int, typer.Option(min=1, max=100, help="How many questions.")] = 5,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Which one is really you? A blind quiz in the terminal; the answers count in the standings."""
+    from bot.work import play_quiz
+
+    rows = asyncio.run(play_quiz(load(home), prompts))
+    printing.standings(rows, as_json)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    epilog=_examples("likeme serve", "MODEL_TOKEN=… likeme serve --host 0.0.0.0"),
+)
+def serve(context: typer.Context) -> None:
+    """The model server alone (OpenAI's protocol); likeme serve --help shows its options."""
+    os.execv(sys.executable, [sys.executable, "-m", "training", *context.args])
+
+
+@app.command(epilog=_examples("likeme run"))
+def run(home: Home = None) -> None:
+    """The Telegram bot; starts the model server as its child unless MODEL_URL names one."""
+    from bot.application import run as run_bot
+
+    settings = load(home)
+    require_bot(settings)
+    printing.log_to_stderr(settings.log_level)
+    run_bot(settings)
+
+
+@app.command(epilog=_examples("likeme versions", "likeme versions --json"))
+def versions(home: Home = None, as_json: Json = False) -> None:
+    """Your voices, and which one speaks."""
+    from bot.work import list_versions
+
+    printing.versions(asyncio.run(list_versions(load(home))), as_json)
+
+
+@app.command(epilog=_examples("likeme rollback", "likeme rollback 3", "likeme rollback 0"))
+def rollback(
+    number: Annotated[
+        int | None, typer.Argument(help="The version, 0 for the stock model; else the one before.")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Let another version speak, from the next draft on."""
+    from bot.work import roll_back
+
+    result = asyncio.run(roll_back(load(home), number))
+    name = f"version {result['serving']}" if result["serving"] else "the stock model"
+    printing.report("Rolled back", [f"{name} speaks from now on"], result, as_json)
+
+
+@app.command(epilog=_examples("likeme evaluate", "likeme evaluate 3 --json"))
+def evaluate(
+    number: Annotated[int | None, typer.Argument(help="The version; none: the one that speaks.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Held-out loss and perplexity of a voice beside the stock model's."""
+    from bot.work import evaluate_voice
+
+    result = asyncio.run(evaluate_voice(load(home), number))
+    printing.report("Held out", printing.evaluation_lines(result), result, as_json)
+
+
+@app.command(epilog=_examples("likeme doctor", "likeme doctor --json"))
+def doctor(home: Home = None, as_json: Json = False) -> None:
+    """What is well, what is not, and the mend. Exits 1 when something is wrong."""
+    from bot.doctor import examine
+
+    checks = asyncio.run(examine(load(home)))
+    printing.checks(checks, as_json)
+    if any(not check.good for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command(epilog=_examples("likeme demo", "likeme demo --history result.json --once"))
+def demo(
+    history: Annotated[Path | None, typer.Option(help="Your own export instead of the sample.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Exit at the end instead of staying up.")] = False,
+    home: Annotated[Path, typer.Option("--home", help="The demo's own folder.")] = Path("data/demo"),
+) -> None:
+    """The whole job on this machine: import, train, compare, a blind quiz in a sandboxed Telegram."""
+    from bot.demo import main
+
+    asyncio.run(main(home, history, once=once))
+
+
+def _choose_base(model: str | None) -> None:
+    """The model server that this command starts reads its base model from the environment."""
+    if model is not None:
+        os.environ["BASE_MODEL"] = model

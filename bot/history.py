@@ -1,0 +1,101 @@
+"""From the stored history to a training set on disk."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from storage import history
+from storage.database import Database
+from storage.errors import BadInput
+from storage.records import Message
+from training.dataset.pairs import Options, pairs_of
+from training.dataset.render import Turn
+from training.dataset.split import Dataset, assemble
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """A held-out prompt with the owner's real reply."""
+
+    chat_id: int
+    message_id: int
+    context: tuple[Turn, ...]
+    reply: str
+
+
+async def build_dataset(database: Database, options: Options) -> Dataset:
+    """The training set of the whole history. BadInput when there is nothing to learn from."""
+    found = []
+    for chat in await history.chats(database):
+        found.append(pairs_of(chat, await history.messages(database, chat.chat_id), options))
+    if not found:
+        raise BadInput("There is no history yet: likeme import PATH brings in a Telegram Desktop export.")
+    dataset = assemble(found, options)
+    if not dataset.train:
+        raise BadInput(
+            f"No reply of yours was found in {len(found)} chats: import personal chats in which you answer, "
+            "and check with likeme import --me that the history is yours."
+        )
+    return dataset
+
+
+def save_dataset(dataset: Dataset, folder: Path) -> Path:
+    """Write train.jsonl, validation.jsonl, index.jsonl and, last, manifest.json."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / "train.jsonl").write_bytes(dataset.train_jsonl())
+    (folder / "validation.jsonl").write_bytes(dataset.validation_jsonl())
+    (folder / "index.jsonl").write_bytes(dataset.index_jsonl())
+    manifest = json.dumps(dataset.manifest, indent=2, ensure_ascii=False)
+    (folder / "manifest.json").write_text(manifest, encoding="utf-8")
+    return folder
+
+
+def held_out(dataset: Dataset) -> list[HeldOut]:
+    """The validation examples as prompts and real replies."""
+    found = []
+    for example in dataset.validation:
+        turns = tuple(Turn(m["role"], m["content"]) for m in example.messages[:-1] if m["role"] != "system")
+        found.append(HeldOut(example.chat_id, example.message_id, turns, example.messages[-1]["content"]))
+    return found
+
+
+async def context_of(database: Database, chat_id: int, text: str, options: Options) -> tuple[Turn, ...]:
+    """The last turns of a chat with `text` as its newest message: what a draft is asked with."""
+    if await history.find_chat(database, chat_id) is None:
+        raise BadInput(f"There is no chat {chat_id} in the history: leave --chat out, or import it first.")
+    turns: list[Turn] = []
+    for message in (await history.messages(database, chat_id))[-40:]:
+        if not message.text.strip() or _is_foreign(message):
+            continue
+        role = "assistant" if message.is_own else "user"
+        if turns and turns[-1].role == role:
+            turns[-1] = Turn(role, f"{turns[-1].text}\n{message.text.strip()}")
+        else:
+            turns.append(Turn(role, message.text.strip()))
+    if turns and turns[-1].role == "user":
+        turns[-1] = Turn("user", f"{turns[-1].text}\n{text}")
+    else:
+        turns.append(Turn("user", text))
+    recent = turns[-options.context_turns :]
+    return tuple(recent[1:] if recent[0].role == "assistant" else recent)
+
+
+async def summary(database: Database) -> dict[str, Any]:
+    """What the history holds, in numbers."""
+    counts = await history.chat_counts(database)
+    return {
+        "chats": len(counts),
+        "messages": sum(count.messages for count in counts),
+        "own": sum(count.own for count in counts),
+    }
+
+
+def now() -> datetime:
+    """The clock, read at the edge."""
+    return datetime.now(UTC)
+
+
+def _is_foreign(message: Message) -> bool:
+    return message.forwarded_from is not None or message.via_bot is not None

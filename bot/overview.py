@@ -1,0 +1,102 @@
+"""What the owner asks about: start, help, status, versions; and what strangers hear."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from telegram import BotCommand, BotCommandScopeChat, Update
+
+from bot.context import Context
+from bot.history import summary
+from bot.texts import loss, say
+from storage import runs
+
+OWNER_COMMANDS = ("help", "status", "train", "cancel", "quiz", "standings", "versions", "rollback")
+GROUP_COMMANDS = ("quiz", "standings")
+
+Handler = Callable[[Update, Context], Coroutine[Any, Any, None]]
+
+
+async def start(update: Update, context: Context) -> None:
+    """/start of the owner's"""
+    assert update.effective_message is not None and update.effective_user is not None
+    await update.effective_message.reply_text(say("start", name=update.effective_user.first_name))
+    # At the bot's start Telegram may not have known this chat yet.
+    await context.bot.set_my_commands(described(OWNER_COMMANDS), BotCommandScopeChat(update.effective_user.id))
+
+
+async def stranger(update: Update, context: Context) -> None:
+    """/start of anybody else's; his own id is all he is told"""
+    assert update.effective_message is not None and update.effective_user is not None
+    await update.effective_message.reply_text(say("stranger", user_id=update.effective_user.id))
+
+
+async def unknown_button(update: Update, context: Context) -> None:
+    """A button that is not (or no longer) known, or not this person's"""
+    assert update.callback_query is not None
+    await update.callback_query.answer()
+
+
+def described(names: tuple[str, ...]) -> list[BotCommand]:
+    """Commands with their descriptions, as Telegram's menu shows them."""
+    return [BotCommand(name, say(f"command_{name}")) for name in names]
+
+
+async def help_(update: Update, context: Context) -> None:
+    """/help"""
+    assert update.effective_message is not None
+    await update.effective_message.reply_text(say("help"))
+
+
+async def status(update: Update, context: Context) -> None:
+    """/status"""
+    assert update.effective_message is not None
+    services = context.services
+    numbers = await summary(services.database)
+    version = await runs.serving(services.database)
+    health = await services.voice.health()
+    text = say(
+        "status",
+        **numbers,
+        voice=say("voice_version", number=version.number, loss=loss(version.metrics.get("valid_loss")))
+        if version
+        else say("voice_stock"),
+        server=f"{health['status']}, {health['base_model']} on {health['device']}" if health else "not there",
+        training=(health or {}).get("training") or "none",
+    )
+    await update.effective_message.reply_text(text)
+
+
+async def versions(update: Update, context: Context) -> None:
+    """/versions"""
+    assert update.effective_message is not None
+    database = context.services.database
+    serving = await runs.serving(database)
+    lines = [
+        say(
+            "version_line",
+            mark="▶" if serving and serving.number == version.number else "·",
+            number=version.number,
+            date=f"{version.created_at:%Y-%m-%d %H:%M}",
+            loss=loss(version.metrics.get("valid_loss")),
+            stock=loss(version.metrics.get("stock_valid_loss")),
+        )
+        for version in await runs.versions(database)
+    ]
+    await update.effective_message.reply_text("\n".join(lines) or say("versions_none"))
+
+
+async def rollback(update: Update, context: Context) -> None:
+    """/rollback [N]; without a number: the version before the one that speaks"""
+    assert update.effective_message is not None
+    database = context.services.database
+    wanted = context.args[0] if context.args else None
+    if wanted is not None and not wanted.isdigit():
+        await update.effective_message.reply_text(say("no_version", number=wanted))
+        return
+    number = int(wanted) if wanted else await runs.previous(database)
+    if number and await runs.find_version(database, number) is None:
+        await update.effective_message.reply_text(say("no_version", number=number))
+        return
+    async with database.transaction():
+        await runs.serve(database, number or None)
+    await update.effective_message.reply_text(say("rolled_back", number=number) if number else say("rolled_to_stock"))

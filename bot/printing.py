@@ -1,0 +1,184 @@
+"""How the command line shows things: rich on a terminal, JSON on request, progress on stderr."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from bot.statistics import SMALL, Share
+
+if TYPE_CHECKING:
+    from bot.doctor import Check
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, times and paths as JSON takes them."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.isoformat() if isinstance(value, datetime) else str(value) if isinstance(value, Path) else value
+
+
+def report(title: str, lines: Sequence[str], data: Any, as_json: bool) -> None:
+    """A title and its lines, or the data."""
+    if as_json:
+        print_json(data)
+        return
+    out.print(f"[bold]{escape(title)}[/bold]")
+    for line in lines:
+        out.print(f"  {escape(line)}")
+
+
+def print_json(data: Any) -> None:
+    """One JSON object on stdout."""
+    sys.stdout.write(json.dumps(plain(data), ensure_ascii=False, indent=2) + "\n")
+
+
+def drafts(result: dict[str, Any], as_json: bool) -> None:
+    """Numbered drafts."""
+    if as_json:
+        print_json(result)
+        return
+    for number, text in enumerate(result["drafts"], 1):
+        indented = escape(text).replace("\n", "\n   ")
+        out.print(f"[bold green]{number}[/bold green]  {indented}")
+    out.print(f"[dim]{escape(result['model'])}[/dim]")
+
+
+def versions(result: dict[str, Any], as_json: bool) -> None:
+    """A table of voices."""
+    if as_json:
+        print_json(result)
+        return
+    if not result["versions"]:
+        out.print("There is no voice yet: likeme train makes the first.")
+        return
+    table = Table(box=None, header_style="dim")
+    for column in ("", "version", "made", "base model", "held-out loss", "stock", "tokens"):
+        table.add_column(column)
+    for version in result["versions"]:
+        metrics = version["metrics"]
+        table.add_row(
+            "▶" if version["number"] == result["serving"] else "",
+            str(version["number"]),
+            f"{version['created_at']:%Y-%m-%d %H:%M}",
+            version["base_model"],
+            _loss(metrics.get("valid_loss")),
+            _loss(metrics.get("stock_valid_loss")),
+            f"{metrics.get('tokens') or 0:,}",
+        )
+    out.print(table)
+
+
+def version_lines(result: dict[str, Any]) -> list[str]:
+    """A finished training."""
+    metrics = result["metrics"]
+    seconds = max(1, metrics["seconds"])
+    return [
+        f"{result['name']} after {seconds} s, {metrics['tokens']:,} tokens ({metrics['tokens'] / seconds:,.0f} a second)",
+        f"held-out loss {_loss(metrics.get('valid_loss'))}, stock model {_loss(metrics.get('stock_valid_loss'))}",
+        "it speaks from now on" if result["serves"] else "it is no better than the stock model and does not speak",
+    ]
+
+
+def evaluation_lines(result: dict[str, Any]) -> list[str]:
+    """Held-out numbers side by side."""
+    return [
+        f"{result['model']}: loss {result['loss']:.3f}, perplexity {result['perplexity']:.1f}",
+        f"stock model: loss {result['stock_loss']:.3f}, perplexity {result['stock_perplexity']:.1f}",
+        f"over {result['tokens']:,} reply tokens of {result['examples']:,} held-out examples",
+    ]
+
+
+def standings(rows: Sequence[tuple[str, Share]], as_json: bool) -> None:
+    """Shares with their intervals."""
+    if as_json:
+        print_json([{"name": name, **asdict(share), "share": share.share} for name, share in rows])
+        return
+    table = Table(box=None, header_style="dim")
+    for column in ("picked as the real one", "times", "share", "95 % interval (Wilson)"):
+        table.add_column(column)
+    for name, share in rows:
+        interval = f"{share.low:.0%} – {share.high:.0%}"
+        table.add_row(name, f"{share.picks} of {share.n}", f"{share.share:.0%}", interval)
+    out.print(table)
+    if rows[0][1].n < SMALL:
+        out.print(
+            f"[dim]{rows[0][1].n} answers are too few to say anything: below {SMALL} the intervals are wide.[/dim]"
+        )
+
+
+def checks(found: Sequence["Check"], as_json: bool) -> None:
+    """doctor's lines."""
+    if as_json:
+        print_json({"checks": list(found)})
+        return
+    for check in found:
+        mark = "[green]✓[/green]" if check.good else "[red]✗[/red]"
+        out.print(f"{mark} {escape(check.name)}: {escape(check.text)}")
+        if not check.good and check.mend:
+            out.print(f"    → {escape(check.mend)}")
+
+
+@contextmanager
+def progress(*columns: Any) -> Iterator[Progress]:
+    """A bar with ETA on stderr."""
+    shown = columns or (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*shown, console=err) as bar:
+        yield bar
+
+
+def training_columns() -> tuple[Any, ...]:
+    """The columns of a training's bar."""
+    fields = ("{task.fields[loss]}", "{task.fields[speed]}", "{task.fields[left]}")
+    return (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *map(TextColumn, fields))
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """A spinner for what can't say how long it takes."""
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err) as bar:
+        bar.add_task(text, total=None)
+        yield
+
+
+def log_to_stderr(level: str) -> None:
+    """Logging for a process that stays up; httpx would log addresses with the bot's token in them."""
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in ("httpx", "httpx2", "apscheduler"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _loss(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

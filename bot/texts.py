@@ -1,0 +1,117 @@
+"""Every word the bot sends, by key. Values are str.format templates."""
+
+from html import escape
+from typing import Any
+
+TEXTS = {
+    "start": "Hello {name}. I draft replies in your voice and let your friends judge them blind.\n\n"
+    "Forward me a message, or paste it, and I answer with three drafts. /help shows the rest.",
+    "stranger": "This bot belongs to somebody else and answers nobody but him. Your user id is {user_id}.",
+    "help": "Forward or paste a message: three drafts, none is sent to anybody.\n\n"
+    "/train — learn from your history, a new voice version\n"
+    "/cancel — stop the training\n"
+    "/quiz — in a group with friends: which of these is really me?\n"
+    "/standings — what they picked\n"
+    "/versions — your voices; /rollback N — go back to one\n"
+    "/status — how things stand",
+    "status": "History: {messages:,} messages in {chats:,} chats, {own:,} of them yours.\n"
+    "Voice: {voice}\nModel server: {server}\nTraining: {training}",
+    "voice_stock": "the stock model, untrained",
+    "voice_version": "version {number}, held-out loss {loss}",
+    "no_message": "I can draft a reply to words only; this message has none.",
+    "drafting": "Drafting …",
+    "drafts": "{drafts}\n\n<i>{voice}</i>",
+    "draft_chosen": "{text}",
+    "draft_taken": "That one has been taken already.",
+    "draft_gone": "These drafts are no longer known.",
+    "no_drafts": "The model found no words for this one. Try /again later, or train a voice first.",
+    "training_running": "A training is running already; /cancel stops it.",
+    "training_none": "No training is running.",
+    "training_data": "{train:,} examples to train on, {validation:,} held out.",
+    "training_starting": "Getting ready: {data}",
+    "training_progress": "Training: {bar} {percent:.0f} %\nstep {step} of {total}, loss {loss:.3f}, "
+    "{speed:,.0f} tokens/s, {eta} left",
+    "training_done": "Version {number} is ready, after {duration}.\n"
+    "Held-out loss {loss}, stock model {stock}.\n{verdict}",
+    "training_serves": "It speaks from now on. /rollback goes back.",
+    "training_waits": "It is no better than the stock model, so it does not speak; /rollback {number} lets it.",
+    "training_cancelled": "The training was cancelled; nothing has changed.",
+    "training_failed": "The training failed: {reason}",
+    "server_died": "The model server has stopped; I am starting it again.",
+    "server_back": "The model server is back.",
+    "versions_none": "There is no voice yet: /train makes the first.",
+    "version_line": "{mark} {number}  {date}  held-out loss {loss} (stock {stock})",
+    "rolled_back": "Version {number} speaks from now on.",
+    "rolled_to_stock": "The stock model speaks from now on.",
+    "no_version": "There is no version {number}: /versions shows them.",
+    "quiz_group_only": "Add me to a group with your friends and send /quiz there.",
+    "quiz_no_voice": "There is no trained voice to be judged yet: /train first.",
+    "quiz_no_prompts": "There is no held-out prompt left that has not been asked; import more history and train again.",
+    "quiz_preparing": "Preparing {n} questions; they come to you first, nothing goes to the group before your tap.",
+    "quiz_write_me": "Write to me in private first, so that I can show you the questions.",
+    "quiz_candidate": "<b>Question {number} for {group}</b>\n\n{prompt}\n\n{replies}\n\n"
+    "<i>Real: {real}. Nobody sees this before you tap.</i>",
+    "quiz_reply": "<b>{letter}</b>  {text}",
+    "quiz_ready": "{n} questions for {group} stand above.",
+    "quiz_sent": "Sent to the group.",
+    "quiz_dropped": "Dropped.",
+    "quiz_gone": "This question is no longer open.",
+    "quiz_body": "{prompt}\n\n{replies}",
+    "quiz_question": "Which of these did {name} really write?",
+    "quiz_explanation": "{letter} was really {name}. {tuned} was his tuned voice, {stock} the stock model.",
+    "standings_none": "Nobody has answered a question yet.",
+    "standings_title": "Picked as the real one: {n} answers",
+    "standings_line": "{name}: {share:.0%} ({picks} of {n}; 95 % interval {low:.0%}–{high:.0%})",
+    "standings_small": "{n} answers are too few to say anything: the intervals overlap widely below 30.",
+    "error": "Something went wrong ({kind}); it is in the log. Nothing was sent to anybody.",
+    "button_again": "again",
+    "button_cancel": "cancel",
+    "button_send": "send to the group",
+    "button_drop": "drop",
+    "button_send_all": "send all",
+    "command_start": "what this is",
+    "command_help": "what I can do",
+    "command_status": "how things stand",
+    "command_train": "learn from your history",
+    "command_cancel": "stop the training",
+    "command_quiz": "a blind quiz in this group",
+    "command_standings": "what friends picked",
+    "command_versions": "your voices",
+    "command_rollback": "go back to a voice",
+}
+
+
+def say(key: str, **values: Any) -> str:
+    """A text with its values in it; words of people are escaped for HTML where the template has markup."""
+    template = TEXTS[key]
+    if "<" in template:
+        values = {k: escape(v, quote=False) if isinstance(v, str) and not isinstance(v, Markup) else v
+                  for k, v in values.items()}  # fmt: skip
+    return template.format(**values)
+
+
+class Markup(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def duration(seconds: float) -> str:
+    """74 → "1 min 14 s"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def loss(value: float | None) -> str:
+    """A loss for people."""
+    return "unknown" if value is None else f"{value:.3f}"
+
+
+def bar(share: float, width: int = 12) -> str:
+    """A bar of blocks."""
+    full = round(max(0.0, min(1.0, share)) * width)
+    return "▰" * full + "▱" * (width - full)
