@@ -50,7 +50,7 @@ def report(title: str, lines: Sequence[str], data: Any, as_json: bool) -> None:
         return
     out.print(f"[bold]{escape(title)}[/bold]")
     for line in lines:
-        out.print(f"  {escape(line)}")
+        out.print(f"  {escape(line)}", soft_wrap=True)
 
 
 def print_json(data: Any) -> None:
@@ -65,7 +65,7 @@ def drafts(result: dict[str, Any], as_json: bool) -> None:
         return
     for number, text in enumerate(result["drafts"], 1):
         indented = escape(text).replace("\n", "\n   ")
-        out.print(f"[bold green]{number}[/bold green]  {indented}")
+        out.print(f"[bold green]{number}[/bold green]  {indented}", soft_wrap=True)
     out.print(f"[dim]{escape(result['model'])}[/dim]")
 
 
@@ -97,9 +97,8 @@ def versions(result: dict[str, Any], as_json: bool) -> None:
 def version_lines(result: dict[str, Any]) -> list[str]:
     """A finished training."""
     metrics = result["metrics"]
-    seconds = max(1, metrics["seconds"])
     return [
-        f"{result['name']} after {seconds} s, {metrics['tokens']:,} tokens ({metrics['tokens'] / seconds:,.0f} a second)",
+        f"{result['name']} after {metrics['seconds']} s, {metrics['tokens']:,} tokens",
         f"held-out loss {_loss(metrics.get('valid_loss'))}, stock model {_loss(metrics.get('stock_valid_loss'))}",
         "it speaks from now on" if result["serves"] else "it is no better than the stock model and does not speak",
     ]

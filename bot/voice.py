@@ -22,7 +22,7 @@ class Voice:
     """One model server. Every failure is a ModelError of one line."""
 
     def __init__(self, url: str, token: str) -> None:
-        self.url = url.rstrip("/")
+        self.url, self.token = url.rstrip("/"), token
         self._client = AsyncOpenAI(base_url=f"{self.url}/v1", api_key=token or "none", timeout=600, max_retries=2)
 
     async def close(self) -> None:
