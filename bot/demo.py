@@ -8,15 +8,16 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from rich.table import Table
 
 from bot import charts, printing
-from bot.history import HeldOut, build_dataset, held_out, now
+from bot.history import build_dataset, held_out, now
 from bot.model_process import model_server, open_private
 from bot.quiz import standings_rows
 from bot.report import Line, Report, Sample, Standing, write
@@ -36,15 +37,18 @@ from storage.ingest.export import ImportReport, import_export
 from training.dataset.pairs import Options
 from training.dataset.render import conversation
 from training.dataset.report import lines as dataset_lines
-from training.dataset.split import Dataset
+from training.dataset.split import Dataset, Example
 
 MARK = ".likeme-demo"  # a folder with this file is ours to start over in
 TOKEN = "10000:sandbox-token-of-the-demo-bot-00000"  # the sandbox's own; opens nothing anywhere else
 GROUP = -1000
-# What two cores train in about two and a half minutes: the demo is a look, `likeme train` takes all.
-TRAINING_CHARACTERS = 90_000
+# What two cores train in some three minutes: the demo is a look, `likeme train` takes all.
+TRAINING_CHARACTERS = 60_000
+HELD_OUT = 40
 SAMPLES = 4
 QUESTIONS = 6
+
+Item = TypeVar("Item")
 
 
 @dataclass(slots=True)
@@ -101,26 +105,29 @@ async def _history(database: Database, home: Path, export: Path | None) -> Story
     _say(*report.lines())
     _heading("2  Building the training set")
     dataset = await _dataset(database)
-    _say(*dataset_lines(dataset.manifest))
     return Story(report, dataset)
 
 
 async def _dataset(database: Database) -> Dataset:
-    """The training set, of fewer pairs a chat where the whole would train for too long here."""
-    options = Options()
-    dataset = await build_dataset(database, options)
-    while (cap := options.max_pairs_per_chat) and cap > 1 and _characters(dataset) > TRAINING_CHARACTERS:
-        options = Options(max_pairs_per_chat=cap - 1)
-        dataset = await build_dataset(database, options)
-    if options.max_pairs_per_chat != Options().max_pairs_per_chat:
-        _say(f"To be done in minutes, the demo takes {options.max_pairs_per_chat} pairs a chat; likeme train takes 12.")
-    if len(held_out(dataset)) < 3:
+    """The training set, of fewer examples where the whole would train for too long here."""
+    whole = await build_dataset(database, Options())
+    if len(whole.validation) < 3:
         raise BadInput("This history holds too few replies of yours for a demo: it needs about 60 of them.")
-    return dataset
+    _say(*dataset_lines(whole.manifest))
+    share = min(1.0, TRAINING_CHARACTERS / _characters(whole.train))
+    train = _spread(whole.train, int(len(whole.train) * share))
+    validation = _spread(whole.validation, HELD_OUT)
+    if len(train) < len(whole.train):
+        _say(
+            f"To be done in minutes, the demo trains on {len(train)} of them and measures on {len(validation)}, "
+            "evenly over time; likeme train takes all."
+        )
+    return Dataset(train, validation, whole.manifest)
 
 
-def _characters(dataset: Dataset) -> int:
-    return sum(len(message["content"]) for example in dataset.train for message in example.messages)
+def _characters(examples: Sequence[Example]) -> int:
+    """Of what differs between examples: the system line is in all of them."""
+    return sum(len(m["content"]) for example in examples for m in example.messages if m["role"] != "system")
 
 
 async def _side_by_side(voice: Voice, dataset: Dataset, tuned: str, stock: str) -> tuple[Sample, ...]:
@@ -149,10 +156,10 @@ async def _side_by_side(voice: Voice, dataset: Dataset, tuned: str, stock: str) 
     return tuple(found)
 
 
-def _spread(prompts: list[HeldOut], n: int) -> list[HeldOut]:
+def _spread(items: Sequence[Item], n: int) -> tuple[Item, ...]:
     """n of them, evenly over time."""
-    n = min(n, len(prompts))
-    return [prompts[len(prompts) * i // n] for i in range(n)]
+    n = min(n, len(items))
+    return tuple(items[len(items) * i // n] for i in range(n))
 
 
 @asynccontextmanager
@@ -222,7 +229,7 @@ def _write_report(story: Story, rows: list[tuple[str, Share]], path: Path, base_
             subtitle=f"What likeme learned on {version.created_at:%Y-%m-%d}, from one chat history, on this machine.",
             figures=[
                 ("messages imported", f"{manifest['messages']:,}"),
-                ("examples to train on", f"{manifest['train']:,}"),
+                ("examples trained on", f"{len(story.dataset.train):,}"),
                 ("held-out loss, stock model", f"{metrics['stock_valid_loss']:.2f}"),
                 ("held-out loss, tuned voice", f"{metrics['valid_loss']:.2f}"),
                 ("training", duration(metrics["seconds"])),
@@ -231,7 +238,7 @@ def _write_report(story: Story, rows: list[tuple[str, Share]], path: Path, base_
             import_lines=story.report.lines(),
             dataset_lines=dataset_lines(manifest),
             training_line=f"{base_model}, DoRA, {metrics['tokens']:,} tokens in {duration(metrics['seconds'])}. "
-            f"Held out: {manifest['validation']} replies.",
+            f"Held out: {len(story.dataset.validation)} replies.",
             loss_curve=charts.loss_curve(story.training.seen),
             samples=story.samples,
             quiz_line=f"{answers} answers of three sandbox friends, scripted: {friends.HOW_THEY_CHOOSE} They are no "
