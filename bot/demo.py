@@ -110,7 +110,11 @@ async def _history(database: Database, home: Path, export: Path | None) -> Story
 
 async def _dataset(database: Database) -> Dataset:
     """The training set, of fewer examples where the whole would train for too long here."""
-    whole = await build_dataset(database, Options())
+    # Twelve pairs a chat is for a thousand chats: of a handful the demo takes more, up to what it has time for.
+    for cap in (12, 24, 48, None):
+        whole = await build_dataset(database, Options(max_pairs_per_chat=cap))
+        if _characters(whole.train) >= TRAINING_CHARACTERS:
+            break
     if len(whole.validation) < 3:
         raise BadInput("This history holds too few replies of yours for a demo: it needs about 60 of them.")
     _say(*dataset_lines(whole.manifest))
