@@ -24,14 +24,14 @@ class Validator:
         if known is None:
             self.violations.append(f"unknown method {method}")
             return
-        fields = {field["name"]: field for field in known["fields"]}
+        fields = {field["name"]: field for field in known.get("fields", [])}
         for name, value in parameters.items():
             if name not in fields:
                 self.violations.append(f"{method}: unknown parameter {name}")
             elif not isinstance(value, tuple):  # an uploaded file
                 self._check(value, fields[name]["types"], f"{method}.{name}")
         if answer["ok"]:
-            self._missing(parameters, known["fields"], method)
+            self._missing(parameters, known.get("fields", []), method)
             self._check(answer["result"], known["returns"], f"{method} result")
         elif not isinstance(answer.get("description"), str):
             self.violations.append(f"{method}: an error without a description")

@@ -1,0 +1,3 @@
+"""Fixtures of the whole house."""
+
+pytest_plugins = ["tests.sandbox_fixtures", "tests.model_fixtures"]

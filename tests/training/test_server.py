@@ -1,0 +1,275 @@
+"""The model server over a real socket, driven by the official openai package."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import pytest_asyncio
+from openai import AsyncOpenAI, AsyncStream
+from openai.types.fine_tuning import FineTuningJobEvent
+
+from tests.model_fixtures import TINY, serve, tiny_base
+from training import adapters
+from training.serving import Serving
+
+QUESTION: Any = [{"role": "user", "content": "are you coming?"}]
+
+
+Connect = Callable[..., AsyncOpenAI]
+
+
+@pytest_asyncio.fixture
+async def client() -> AsyncIterator[Connect]:
+    """Make clients that are closed at the end."""
+    made: list[AsyncOpenAI] = []
+
+    def connect(url: str, token: str = "none") -> AsyncOpenAI:
+        made.append(AsyncOpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0))
+        return made[-1]
+
+    yield connect
+    for one in made:
+        await one.close()
+
+
+def examples(n: int) -> bytes:
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"question {i}?"},
+                {"role": "assistant", "content": f"yep yep {i}"},
+            ]
+        }
+        for i in range(n)
+    ]
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+async def start_job(api: AsyncOpenAI, n: int = 8, epochs: int = 1) -> Any:
+    train = await api.files.create(file=("train.jsonl", examples(n)), purpose="fine-tune")
+    held_out = await api.files.create(file=("held.jsonl", examples(2)), purpose="fine-tune")
+    return await api.fine_tuning.jobs.create(
+        model=TINY,
+        training_file=train.id,
+        validation_file=held_out.id,
+        hyperparameters={"n_epochs": epochs},
+        metadata={"recipe": "embedded"},
+    )
+
+
+async def stream(api: AsyncOpenAI, job_id: str) -> list[FineTuningJobEvent]:
+    events = await api.get(
+        f"/fine_tuning/jobs/{job_id}/events",
+        cast_to=FineTuningJobEvent,
+        options={"params": {"stream": "true"}},
+        stream=True,
+        stream_cls=AsyncStream[FineTuningJobEvent],
+    )
+    return [event async for event in events]
+
+
+async def greedy(api: AsyncOpenAI, model: str) -> str:
+    answer = await api.chat.completions.create(model=model, messages=QUESTION, temperature=0, max_tokens=8)
+    return answer.choices[0].message.content or ""
+
+
+async def test_health_names_the_base_model_and_models_lists_it(client: Connect, model_url: str) -> None:
+    async with httpx.AsyncClient() as http:
+        health = (await http.get(f"{model_url}/healthz")).json()
+    assert health["base_model"] == TINY
+    models = await client(model_url).models.list()
+    assert [(m.id, m.owned_by) for m in models.data] == [(TINY, "base")]
+
+
+async def test_n_replies_come_with_usage_and_the_same_seed_gives_the_same_words(
+    client: Connect, model_url: str
+) -> None:
+    api = client(model_url)
+    answers = [
+        await api.chat.completions.create(model=TINY, messages=QUESTION, n=3, max_tokens=6, seed=5) for _ in range(2)
+    ]
+    assert [len(answer.choices) for answer in answers] == [3, 3]
+    texts = [[choice.message.content for choice in answer.choices] for answer in answers]
+    assert texts[0] == texts[1]
+    assert answers[0].usage is not None
+    assert answers[0].usage.completion_tokens == 18
+    assert {choice.finish_reason for choice in answers[0].choices} == {"length"}
+
+
+async def test_a_stream_joins_to_the_whole_answer(client: Connect, model_url: str) -> None:
+    api = client(model_url)
+    whole = await api.chat.completions.create(model=TINY, messages=QUESTION, temperature=0, max_tokens=12)
+    chunks = await api.chat.completions.create(model=TINY, messages=QUESTION, temperature=0, max_tokens=12, stream=True)
+    pieces = [chunk.choices[0].delta.content or "" async for chunk in chunks]
+    assert "".join(pieces).strip() == whole.choices[0].message.content
+
+
+async def test_a_stop_string_ends_the_reply_before_it(client: Connect, model_url: str) -> None:
+    api = client(model_url)
+    whole = await api.chat.completions.create(model=TINY, messages=QUESTION, temperature=0, max_tokens=12)
+    text = whole.choices[0].message.content or ""
+    stop = text[len(text) // 2 : len(text) // 2 + 3]
+    cut = await api.chat.completions.create(model=TINY, messages=QUESTION, temperature=0, max_tokens=12, stop=[stop])
+    assert cut.choices[0].finish_reason == "stop"
+    assert cut.choices[0].message.content == text[: text.index(stop)].strip()
+
+
+async def test_a_job_trains_a_voice_that_answers_otherwise_and_leaves_the_base_as_it_was(
+    client: Connect, model_url: str, tmp_path: Path
+) -> None:
+    api = client(model_url)
+    before = await greedy(api, TINY)
+    job = await start_job(api, n=24, epochs=40)
+    during = await greedy(api, TINY)
+    events = await stream(api, job.id)
+    done = await api.fine_tuning.jobs.retrieve(job.id)
+    assert done.status == "succeeded", done.error
+    assert done.fine_tuned_model == "likeme-0001"
+    assert before == during == await greedy(api, TINY)
+    tuned = await greedy(api, "likeme-0001")
+    assert tuned != before
+    assert await greedy(api, TINY) == before
+    assert await greedy(api, "likeme-0001") == tuned
+    steps = [event.data["step"] for event in events if isinstance(event.data, dict) and "train_loss" in event.data]
+    assert steps == sorted(steps)
+    assert steps[-1] == 80
+    version = adapters.versions(tmp_path / "home" / "adapters")[0]
+    assert version.manifest["metrics"]["valid_loss"] < version.manifest["metrics"]["stock_valid_loss"]
+    adapters.verify(version)
+
+
+async def test_an_evaluation_measures_a_voice_beside_stock(client: Connect, model_url: str) -> None:
+    api = client(model_url)
+    job = await start_job(api, epochs=4)
+    await stream(api, job.id)
+    held_out = await api.files.create(file=("held.jsonl", examples(3)), purpose="fine-tune")
+    source: Any = {
+        "type": "completions",
+        "model": "likeme-0001",
+        "source": {"type": "file_id", "id": held_out.id},
+    }
+    run: Any = await api.evals.runs.create("voice", data_source=source)
+    while run.status == "in_progress":
+        await asyncio.sleep(0.05)
+        run = await api.evals.runs.retrieve(run.id, eval_id="voice")
+    assert run.status == "completed"
+    assert run.result["loss"] < run.result["stock_loss"]
+    assert run.result["examples"] == 3
+
+
+async def test_a_running_job_is_cancelled_and_publishes_nothing(
+    client: Connect, model_url: str, tmp_path: Path
+) -> None:
+    api = client(model_url)
+    before = await greedy(api, TINY)
+    job = await start_job(api, n=64, epochs=200)
+    while (await api.fine_tuning.jobs.retrieve(job.id)).status != "running":
+        await asyncio.sleep(0.02)
+    await api.fine_tuning.jobs.cancel(job.id)
+    await stream(api, job.id)
+    assert (await api.fine_tuning.jobs.retrieve(job.id)).status == "cancelled"
+    assert adapters.versions(tmp_path / "home" / "adapters") == []
+    assert await greedy(api, TINY) == before
+
+
+async def test_a_queued_job_waits_and_can_be_cancelled(client: Connect, model_url: str) -> None:
+    api = client(model_url)
+    first = await start_job(api, n=64, epochs=200)
+    second = await start_job(api)
+    assert (await api.fine_tuning.jobs.cancel(second.id)).status == "cancelled"
+    await api.fine_tuning.jobs.cancel(first.id)
+    await stream(api, first.id)
+
+
+async def test_refusals_have_openai_s_shape_and_say_what_to_do(client: Connect, model_url: str) -> None:
+    api = client(model_url)
+    with pytest.raises(openai.NotFoundError, match="no model 'nobody'"):
+        await greedy(api, "nobody")
+    with pytest.raises(openai.BadRequestError, match="Line 2"):
+        await api.files.create(file=("bad.jsonl", examples(1) + b'{"messages": 3}\n'), purpose="fine-tune")
+    file = await api.files.create(file=("train.jsonl", examples(1)), purpose="fine-tune")
+    with pytest.raises(openai.BadRequestError, match="no recipe 'magic'"):
+        await api.fine_tuning.jobs.create(model=TINY, training_file=file.id, metadata={"recipe": "magic"})
+    with pytest.raises(openai.BadRequestError, match="no file 'file-x'"):
+        await api.fine_tuning.jobs.create(model=TINY, training_file="file-x")
+    with pytest.raises(openai.BadRequestError, match="This server trains tiny"):
+        await api.fine_tuning.jobs.create(model="other", training_file=file.id)
+    with pytest.raises(openai.NotFoundError):
+        await api.fine_tuning.jobs.retrieve("ftjob-none")
+    with pytest.raises(openai.NotFoundError):
+        await api.files.retrieve("..%2F..%2Fetc%2Fpasswd")
+
+
+async def test_the_same_upload_is_one_file(client: Connect, model_url: str) -> None:
+    api = client(model_url)
+    ids = {(await api.files.create(file=("a.jsonl", examples(2)), purpose="fine-tune")).id for _ in range(2)}
+    assert len(ids) == 1
+    assert (await api.files.content(ids.copy().pop())).content == examples(2)
+
+
+async def test_a_token_is_asked_of_everything_but_health(
+    client: Connect, tmp_path: Path, smollm2_tokenizer: Any
+) -> None:
+    serving = Serving(tmp_path / "home", TINY, loader=lambda: tiny_base(smollm2_tokenizer))
+    async with serve(serving, token="secret") as url:
+        with pytest.raises(openai.AuthenticationError):
+            await client(url, "wrong").models.list()
+        assert (await client(url, "secret").models.list()).data
+        async with httpx.AsyncClient() as http:
+            assert (await http.get(f"{url}/healthz")).status_code == 200
+
+
+async def test_a_restart_finds_jobs_and_voices_and_fails_what_was_half_done(
+    client: Connect, tmp_path: Path, smollm2_tokenizer: Any
+) -> None:
+    home = tmp_path / "home"
+    async with serve(Serving(home, TINY, loader=lambda: tiny_base(smollm2_tokenizer))) as url:
+        api = client(url)
+        job = await start_job(api)
+        await stream(api, job.id)
+        tuned = await greedy(api, "likeme-0001")
+    killed = json.loads((home / "runs" / job.id / "job.json").read_text())
+    killed |= {"id": "ftjob-" + "0" * 24, "status": "running", "fine_tuned_model": None}
+    (home / "runs" / killed["id"]).mkdir()
+    (home / "runs" / killed["id"] / "job.json").write_text(json.dumps(killed))
+    async with serve(Serving(home, TINY, loader=lambda: tiny_base(smollm2_tokenizer))) as url:
+        api = client(url)
+        assert (await api.fine_tuning.jobs.retrieve(job.id)).status == "succeeded"
+        half = await api.fine_tuning.jobs.retrieve(killed["id"])
+        assert half.status == "failed"
+        assert half.error is not None
+        assert "start the training again" in half.error.message
+        assert await greedy(api, "likeme-0001") == tuned
+
+
+async def test_a_damaged_voice_is_refused_and_the_server_lives_on(
+    client: Connect, tmp_path: Path, smollm2_tokenizer: Any
+) -> None:
+    home = tmp_path / "home"
+    async with serve(Serving(home, TINY, loader=lambda: tiny_base(smollm2_tokenizer))) as url:
+        api = client(url)
+        await stream(api, (await start_job(api)).id)
+        weights = home / "adapters" / "0001" / "adapter_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-8] + b"\0" * 8)
+        with pytest.raises(openai.InternalServerError, match="damaged"):
+            await greedy(api, "likeme-0001")
+        answer = await api.chat.completions.create(model=TINY, messages=QUESTION, max_tokens=2)
+        assert answer.usage is not None
+        assert answer.usage.completion_tokens == 2
+
+
+async def test_a_model_that_can_t_be_loaded_is_told_by_health_and_by_requests(client: Connect, tmp_path: Path) -> None:
+    serving = Serving(tmp_path / "home", str(tmp_path / "no-such-model"))
+    async with serve(serving) as url:
+        async with httpx.AsyncClient() as http:
+            while (health := (await http.get(f"{url}/healthz")).json())["status"] == "loading":
+                await asyncio.sleep(0.02)
+        assert health["status"] == "failed"
+        assert "BASE_MODEL" in health["error"]
+        with pytest.raises(openai.InternalServerError, match="BASE_MODEL"):
+            await greedy(client(url), str(tmp_path / "no-such-model"))
