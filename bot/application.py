@@ -98,7 +98,7 @@ async def _start(app: App, settings: Settings, stack: AsyncExitStack) -> None:
         await _tell_owner(app, settings.owner_id, say(f"server_{what}"))
 
     voice = await stack.enter_async_context(model_server(settings, tell))
-    services = Services(settings, database, voice)
+    services = Services(app, settings, database, voice)
     app.bot_data["services"] = services
     services.spawn(_catch_up(services), "catching up")
     await _register_commands(app, settings.owner_id)

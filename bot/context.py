@@ -1,6 +1,7 @@
 """What handlers are handed."""
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from storage.database import Database
 class Services:
     """The open database, the model server, and the tasks that run beside the handlers."""
 
+    application: "App"
     settings: Settings
     database: Database
     voice: Voice
@@ -22,12 +24,18 @@ class Services:
     training_job: str | None = None
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
-    def spawn(self, work: Any, name: str) -> asyncio.Task[Any]:
-        """Run a coroutine beside the handlers; kept until it is done."""
-        task: asyncio.Task[Any] = asyncio.create_task(work, name=name)
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run a coroutine beside the handlers; what it raises goes where a handler's errors go."""
+        task = asyncio.create_task(self._reported(work), name=name)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
+
+    async def _reported(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            await self.application.process_error(None, error)
 
 
 class Context(CallbackContext[ExtBot[Any], dict[Any, Any], dict[Any, Any], dict[Any, Any]]):

@@ -142,13 +142,13 @@ async def _parameters(request: Request) -> dict[str, Any]:
     if request.headers.get("content-type", "").startswith("application/json"):
         return dict(await request.json())
     raw: dict[str, Any] = dict(request.query_params)
-    form = await request.form()
     files: dict[str, tuple[str, bytes]] = {}
-    for name, value in form.items():
-        if isinstance(value, UploadFile):
-            files[name] = (value.filename or name, await value.read())
-        else:
-            raw[name] = value
+    async with request.form() as form:
+        for name, value in form.items():
+            if isinstance(value, UploadFile):
+                files[name] = (value.filename or name, await value.read())
+            else:
+                raw[name] = value
     parameters = {name: _value(name, value) for name, value in raw.items()}
     for name, value in parameters.items():
         if isinstance(value, str) and value.startswith("attach://"):
