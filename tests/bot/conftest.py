@@ -19,11 +19,13 @@ from storage.records import Message as StoredMessage
 from tests.sandbox_fixtures import OWNER, TOKEN
 
 BOT = int(TOKEN.split(":")[0])
+FIRST = "yep hm right oof well ok nah sure".split()
+SECOND = "thing mate then later bread monday soup why".split()
 START = datetime(2026, 1, 5, 18, 0, tzinfo=UTC)
 
 
 async def small_history(home: Path, chats: int = 8, pairs: int = 8) -> None:
-    """An owner who answers everything with 'yep yep'."""
+    """An owner of few words."""
     async with Database.open(home / "history.db") as database, database.transaction():
         await history.set_account(database, Account(OWNER, "Owner"))
         for chat in range(chats):
@@ -33,7 +35,7 @@ async def small_history(home: Path, chats: int = 8, pairs: int = 8) -> None:
             for number in range(2 * pairs):
                 own = number % 2 == 1
                 day, index = divmod(number, 2)
-                text = f"yep yep {chat} {day}" if own else f"Question {chat} {day}, are you there?"
+                text = f"{FIRST[chat]} {SECOND[day]}" if own else f"Question {chat} {day}, are you there?"
                 sender = OWNER if own else chat_id
                 when = START + timedelta(days=day, minutes=index)
                 messages.append(StoredMessage(chat_id, number + 1, when, f"user{sender}", own, MessageKind.TEXT, text))
