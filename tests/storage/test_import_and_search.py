@@ -1,12 +1,10 @@
 """Exports on their way in, from the files of a real disk to rows that can be searched."""
 
+import asyncio
 import gzip
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
+from asyncio.subprocess import DEVNULL
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -160,14 +158,12 @@ async def test_an_import_killed_at_any_moment_is_completed_by_the_next(tmp_path:
     path = written(tmp_path / "result.json", data)
     total = sum(len(chat["messages"]) for chat in data["chats"]["list"])
     for delay in (0.5, 0.9, 1.3):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bot", "import", str(path), "--home", str(tmp_path / "home")],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(delay)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        arguments = ("-m", "bot", "import", str(path), "--home", str(tmp_path / "home"))
+        process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=DEVNULL, stderr=DEVNULL)
+        await asyncio.sleep(delay)
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
     report = await bring_in(tmp_path / "home", path)
     assert report.new + report.unchanged == total
     async with Database.open(tmp_path / "home" / "history.db") as database:
