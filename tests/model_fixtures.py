@@ -66,7 +66,7 @@ class serve:
 
     async def __aenter__(self) -> str:
         self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
-        while not self._server.started:  # noqa: ASYNC110 - uvicorn offers no event for it
+        while not self._server.started:
             await asyncio.sleep(0.01)
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
