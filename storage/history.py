@@ -8,24 +8,7 @@ from datetime import UTC, datetime
 from storage.database import Database
 from storage.errors import BadInput
 from storage.records import Account, Chat, ChatKind, Message, MessageKind
-
-_COLUMNS = (
-    "chat_id, message_id, date, sender, is_own, kind, text, emoji, reply_to, forwarded_from, via_bot, "
-    "edited_at, entities, deleted_at"
-)
-# A row that stands already is replaced by a later state of itself only: an older export imported after a
-# newer one undoes no edit, and what has not changed is not written.
-_UPSERT = f"""
-INSERT INTO message ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (chat_id, message_id) DO UPDATE SET
-    date = excluded.date, sender = excluded.sender, is_own = excluded.is_own, kind = excluded.kind,
-    text = excluded.text, emoji = excluded.emoji, reply_to = excluded.reply_to,
-    forwarded_from = excluded.forwarded_from, via_bot = excluded.via_bot, edited_at = excluded.edited_at,
-    entities = excluded.entities, deleted_at = excluded.deleted_at
-WHERE ifnull(excluded.edited_at, 0) > ifnull(message.edited_at, 0)
-   OR (excluded.edited_at IS message.edited_at
-       AND (excluded.text <> message.text OR excluded.kind <> message.kind OR message.deleted_at IS NOT NULL))
-"""
+from storage.rows import COLUMNS, NAMES, Row, add_rows, index_rows, replace_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,48 +43,35 @@ async def set_account(database: Database, owner: Account) -> None:
             f"This home holds the history of user {known.user_id}, the file is user {owner.user_id}'s: "
             "name another folder with --home."
         )
-    await database.execute(
-        "INSERT OR REPLACE INTO account (only_one, user_id, first_name, last_name, username) VALUES (1, ?, ?, ?, ?)",
-        (owner.user_id, owner.first_name, owner.last_name, owner.username),
-    )
+    if known is None or owner.first_name or owner.last_name:  # a one-chat export names nobody
+        await database.execute(
+            "INSERT OR REPLACE INTO account (only_one, user_id, first_name, last_name, username) "
+            "VALUES (1, ?, ?, ?, ?)",
+            (owner.user_id, owner.first_name, owner.last_name, owner.username),
+        )
 
 
 async def put_chat(database: Database, chat: Chat) -> None:
     """Add a chat or refresh its name and kind; inside a transaction. The owner's own switch stays."""
-    await database.execute(
+    await put_chats(database, [chat])
+
+
+async def put_chats(database: Database, chats: Iterable[Chat]) -> None:
+    """`put_chat` for many."""
+    await database.execute_many(
         "INSERT INTO chat (chat_id, kind, name) VALUES (?, ?, ?) "
         "ON CONFLICT (chat_id) DO UPDATE SET kind = excluded.kind, name = excluded.name",
-        (chat.chat_id, chat.kind.value, chat.name),
+        [(chat.chat_id, chat.kind.value, chat.name) for chat in chats],
     )
 
 
 async def put_messages(database: Database, messages: Sequence[Message]) -> Stored:
-    """Add messages, apply edits; inside a transaction. Later ones of the same id win."""
-    unique = {(message.chat_id, message.message_id): message for message in messages}
-    before = await _total(database)
-    written = await database.execute_many(_UPSERT, (_row(message) for message in unique.values()))
-    new = await _total(database) - before
-    return Stored(new, written - new, len(unique) - written)
-
-
-async def mark_deleted(database: Database, chat_id: int, seen: Iterable[int], now: datetime) -> int:
-    """Mark what stands between the ends of `seen` but is not in it; inside a transaction. Returns how many."""
-    ids = set(seen)
-    if not ids:
-        return 0
-    newest = await database.row("SELECT max(message_id) AS id FROM message WHERE chat_id = ?", (chat_id,))
-    if newest is None or newest["id"] is None or newest["id"] > max(ids):
-        return 0  # an older state of the chat than the one we have
-    stored = await database.rows(
-        "SELECT message_id FROM message WHERE chat_id = ? AND message_id BETWEEN ? AND ? AND deleted_at IS NULL",
-        (chat_id, min(ids), max(ids)),
-    )
-    gone = [row["message_id"] for row in stored if row["message_id"] not in ids]
-    await database.execute_many(
-        "UPDATE message SET deleted_at = ? WHERE chat_id = ? AND message_id = ?",
-        [(int(now.timestamp()), chat_id, message_id) for message_id in gone],
-    )
-    return len(gone)
+    """Add messages and apply edits, as Telegram itself tells them now; inside a transaction. Later ones win."""
+    rows = list({(message.chat_id, message.message_id): _row(message) for message in messages}.values())
+    added = await add_rows(database, rows)
+    await index_rows(database, added)
+    updated = await replace_rows(database, added.standing, _told_by_telegram)
+    return Stored(added.count, updated, len(rows) - added.count - updated)
 
 
 async def chats(database: Database) -> list[Chat]:
@@ -127,7 +97,7 @@ async def chat_counts(database: Database) -> list[ChatCount]:
 async def messages(database: Database, chat_id: int) -> list[Message]:
     """A chat's messages in the order of their ids, without deleted ones."""
     rows = await database.rows(
-        f"SELECT {_COLUMNS} FROM message WHERE chat_id = ? AND deleted_at IS NULL ORDER BY message_id", (chat_id,)
+        f"SELECT {COLUMNS} FROM message WHERE chat_id = ? AND deleted_at IS NULL ORDER BY message_id", (chat_id,)
     )
     return [_message(row) for row in rows]
 
@@ -138,7 +108,7 @@ async def search(database: Database, words: str, limit: int = 20) -> list[Messag
     if not quoted:
         return []
     rows = await database.rows(
-        f"SELECT {', '.join('message.' + column.strip() for column in _COLUMNS.split(','))} "
+        f"SELECT {', '.join(f'message.{name}' for name in NAMES)} "
         "FROM message_words JOIN message ON message.rowid = message_words.rowid "
         "WHERE message_words MATCH ? AND message.deleted_at IS NULL ORDER BY message_words.rank LIMIT ?",
         (quoted, limit),
@@ -152,13 +122,15 @@ async def set_included(database: Database, chat_id: int, included: bool | None) 
     return await database.execute("UPDATE chat SET included = ? WHERE chat_id = ?", (value, chat_id)) > 0
 
 
-async def _total(database: Database) -> int:
-    row = await database.row("SELECT count(*) AS n FROM message")
-    assert row is not None
-    return int(row["n"])
+def _told_by_telegram(rowid: int, stored: Row, told: Row) -> Row | None:
+    return told if told != stored and _edited(told) >= _edited(stored) else None
 
 
-def _row(message: Message) -> tuple[object, ...]:
+def _edited(row: Row) -> int:
+    return row[11] or 0
+
+
+def _row(message: Message) -> Row:
     return (
         message.chat_id,
         message.message_id,

@@ -1,5 +1,1 @@
-"""Histories on their way in.
-
-json_stream.py   a file as a real disk holds it -> bytes that are JSON
-export.py        a Telegram Desktop export -> records in the database, and a report
-"""
+"""Histories on their way in: a Telegram Desktop export by `export.import_export`, which lists the steps."""

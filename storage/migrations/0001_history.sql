@@ -23,22 +23,24 @@ CREATE TABLE message (
     is_own INTEGER NOT NULL CHECK (is_own IN (0, 1)),
     kind TEXT NOT NULL,
     text TEXT NOT NULL,
-    emoji TEXT NOT NULL,
+    emoji TEXT NOT NULL DEFAULT '',
     reply_to INTEGER,
     forwarded_from TEXT,
     via_bot TEXT,
     edited_at INTEGER,
-    entities TEXT NOT NULL,
+    entities TEXT NOT NULL DEFAULT '',
     deleted_at INTEGER,
     UNIQUE (chat_id, message_id)
 ) STRICT;
 
-CREATE VIRTUAL TABLE message_words USING fts5 (text, content = 'message', content_rowid = 'rowid');
+CREATE VIEW message_text AS SELECT rowid AS id, text FROM message WHERE text <> '';
 
-CREATE TRIGGER message_added AFTER INSERT ON message WHEN new.text <> '' BEGIN
-    INSERT INTO message_words (rowid, text) VALUES (new.rowid, new.text);
-END;
+CREATE VIRTUAL TABLE message_words USING fts5 (
+    text, content = 'message_text', content_rowid = 'id', tokenize = 'unicode61 remove_diacritics 2'
+);
 
+-- New rows have no trigger: storage.history indexes them batch by batch in the transaction that adds them.
+-- A trigger costs 25 µs a row there, the batch 3 µs.
 CREATE TRIGGER message_removed AFTER DELETE ON message WHEN old.text <> '' BEGIN
     INSERT INTO message_words (message_words, rowid, text) VALUES ('delete', old.rowid, old.text);
 END;

@@ -1,0 +1,65 @@
+"""From a thread that reads to the event loop that writes, one batch at a time."""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """The event loop no longer wants what the thread reads."""
+
+
+class Relay(Generic[T]):
+    """Runs `produce` in a thread and hands on what it gives to `put`.
+
+    `put` returns when the batch was `taken`: by then the loop has done the part of its work that would fight
+    with the reader for the interpreter, and the rest (indexing, committing) goes on beside the reader.
+    """
+
+    def __init__(self, produce: Callable[["Relay[T]"], None]) -> None:
+        self._produce = produce
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[T | None] = asyncio.Queue()
+        self._taken = threading.Event()
+        self._stopped = False
+
+    def put(self, batch: T) -> None:
+        """In the thread: hand over a batch and wait until it is taken. Raises Stopped."""
+        self.tell(self._queue.put_nowait, batch)
+        self._taken.wait()
+        self._taken.clear()
+        self.go_on()
+
+    def go_on(self) -> None:
+        """In the thread: raises Stopped where nobody waits any more."""
+        if self._stopped:
+            raise Stopped
+
+    def tell(self, function: Callable[..., object], *arguments: object) -> None:
+        """In the thread: have the loop call `function` soon."""
+        self._loop.call_soon_threadsafe(function, *arguments)
+
+    def taken(self) -> None:
+        """In the loop: let the thread go on."""
+        self._taken.set()
+
+    async def batches(self) -> AsyncGenerator[T, None]:
+        """What the thread gives; raises what it raises. To be closed (`aclosing`), which ends the thread."""
+        thread = asyncio.ensure_future(asyncio.to_thread(self._run))
+        try:
+            while (batch := await self._queue.get()) is not None:
+                yield batch
+            await thread
+        finally:
+            self._stopped = True
+            self._taken.set()
+            await asyncio.wait([thread])
+
+    def _run(self) -> None:
+        try:
+            self._produce(self)
+        finally:
+            self.tell(self._queue.put_nowait, None)
