@@ -8,7 +8,8 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from itertools import groupby
+from functools import cache
+from itertools import chain, groupby
 from typing import cast
 
 from storage.database import Database
@@ -22,9 +23,8 @@ COLUMNS = ", ".join(NAMES)
 _PLAIN = NAMES[:7]  # the rest is empty in most messages, and binding a NULL costs more than binding a word
 _REST_EMPTY = ("", None, None, None, None, "", None)
 
-_ADD = "INSERT INTO message ({}) VALUES ({}) ON CONFLICT (chat_id, message_id) DO NOTHING"
-_ADD_PLAIN = _ADD.format(", ".join(_PLAIN), ", ".join("?" * len(_PLAIN)))
-_ADD_FULL = _ADD.format(COLUMNS, ", ".join("?" * len(NAMES)))
+_MANY = 500  # rows in one statement: it takes a quarter of the time of one statement a row
+
 _REPLACE = f"UPDATE message SET {', '.join(f'{name} = ?' for name in NAMES[2:])} WHERE chat_id = ? AND message_id = ?"
 _ASKED = 2000  # ids in one question
 
@@ -43,13 +43,31 @@ async def add_rows(database: Database, rows: Sequence[Row]) -> Added:
     last = await last_rowid(database)
     plain = [row[:7] for row in rows if row[7:] == _REST_EMPTY]
     full = [row for row in rows if row[7:] != _REST_EMPTY] if len(plain) < len(rows) else []
-    count = await database.execute_many(_ADD_PLAIN, plain) if plain else 0
-    count += await database.execute_many(_ADD_FULL, full) if full else 0
+    count = await _add(database, _PLAIN, plain) + await _add(database, NAMES, full)
     if count == len(rows):
         return Added(last, count, ())
     found = await database.rows("SELECT chat_id, message_id FROM message WHERE rowid > ?", (last,))
     new = {tuple(row) for row in found}
     return Added(last, count, [row for row in rows if row[:2] not in new])
+
+
+async def _add(database: Database, names: list[str], rows: Sequence[tuple[object, ...]]) -> int:
+    """Rows by the hundred, the last few one by one; how many were new."""
+    whole = len(rows) - len(rows) % _MANY
+    count = 0
+    for start in range(0, whole, _MANY):
+        values = list(chain.from_iterable(rows[start : start + _MANY]))
+        count += await database.execute(_adding(tuple(names), _MANY), values)
+    return count + (await database.execute_many(_adding(tuple(names), 1), rows[whole:]) if whole < len(rows) else 0)
+
+
+@cache
+def _adding(names: tuple[str, ...], rows: int) -> str:
+    row = f"({', '.join('?' * len(names))})"
+    return (
+        f"INSERT INTO message ({', '.join(names)}) VALUES {', '.join([row] * rows)} "
+        "ON CONFLICT (chat_id, message_id) DO NOTHING"
+    )
 
 
 async def index_rows(database: Database, added: Added) -> None:

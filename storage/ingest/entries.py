@@ -9,6 +9,7 @@ The format is read from Telegram Desktop's own writer, from 2018 on:
 
 import json
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, Final
 
 from storage.records import Account, Chat, ChatKind, MessageKind
@@ -62,6 +63,8 @@ _PARTS = {
     "file": MessageKind.FILE.value,
 }
 _PART_NAMES = frozenset(_PARTS)
+_usual_fields = itemgetter("id", "type", "date", "date_unixtime", "from", "from_id", "text", "text_entities")
+_USUAL_KEYS = 8
 _TEXT, _SERVICE, _OTHER = MessageKind.TEXT.value, MessageKind.SERVICE.value, MessageKind.OTHER.value
 
 
@@ -120,16 +123,18 @@ def row_of(entry: Any, chat_id: int, own: str) -> Row | str:
     """A row for the database, or why there is none. `own` is the owner as a sender."""
     if type(entry) is not dict:
         return EMPTY
-    message_id = whole_number(entry.get("id"))
-    if message_id is None:
+    if len(entry) == _USUAL_KEYS and (row := _usual(entry, chat_id, own)):
+        return row
+    message_id = entry.get("id")
+    if type(message_id) is not int and (message_id := whole_number(message_id)) is None:
         return NO_ID
-    date = unix_of(entry)
-    if date is None:
-        date = _local(entry.get("date"))
+    date = _seconds(entry.get("date_unixtime")) or _local(entry.get("date"))
     if date is None:
         return UNSUPPORTED if entry.get("type") == "unsupported" else NO_DATE
     text, entities = _text_of(entry)
-    sender = sender_of(entry)
+    sender = entry.get("from_id")
+    if type(sender) is not str:
+        sender = sender_of(entry)
     kind = _kind_of(entry, text)
     forwarded = entry.get("forwarded_from")
     if forwarded is None and ("forwarded_from" in entry or "saved_from" in entry):
@@ -154,9 +159,21 @@ def row_of(entry: Any, chat_id: int, own: str) -> Row | str:
     )
 
 
-def unix_of(entry: dict[str, Any]) -> int | None:
-    """When it was sent, where the export says so with its zone."""
-    return _seconds(entry.get("date_unixtime"))
+def _usual(entry: dict[str, Any], chat_id: int, own: str) -> Row | None:
+    """Three of four messages are plain words and have these keys alone: half the work for them."""
+    try:
+        message_id, written, _, seconds, _, sender, text, entities = _usual_fields(entry)
+    except KeyError:
+        return None
+    if type(message_id) is not int or written != "message" or type(sender) is not str or type(seconds) is not str:
+        return None
+    if type(text) is not str or not text or "\0" in text or len(seconds) != 10 or not seconds.isdecimal():
+        return None
+    only = entities[0] if type(entities) is list and len(entities) == 1 else None
+    if type(only) is not dict or only.get("type") != "plain":
+        return None
+    own_one = 1 if sender == own else 0
+    return (chat_id, message_id, int(seconds), sender, own_one, _TEXT, text, "", None, None, None, None, "", None)
 
 
 def whole_number(value: Any) -> int | None:
@@ -169,6 +186,8 @@ def whole_number(value: Any) -> int | None:
 
 
 def _seconds(value: Any) -> int | None:
+    if type(value) is str and len(value) == 10 and value.isdecimal():  # 2001 to 2286
+        return int(value)
     seconds = whole_number(value)
     return seconds if seconds is not None and 0 < seconds <= _LATEST else None
 
@@ -215,22 +234,15 @@ def _kind_of(entry: dict[str, Any], text: str) -> str:
 def _text_of(entry: dict[str, Any]) -> tuple[str, str]:
     """The words, and Telegram's entities as JSON where there are any beyond plain words."""
     text, entities = entry.get("text"), entry.get("text_entities")
-    if type(text) is str and (not entities or _is_plain(entities)):
-        return (text.replace("\0", "") if "\0" in text else text), ""
+    if type(text) is str:
+        only = entities[0] if type(entities) is list and len(entities) == 1 else None
+        if not entities or (type(only) is dict and only.get("type") == "plain"):
+            return (text.replace("\0", "") if "\0" in text else text), ""
     parts = text if isinstance(text, list) else entities if text is None and isinstance(entities, list) else [text]
     if not isinstance(entities, list) or not entities:
         entities = [{"type": "plain", "text": part} if isinstance(part, str) else part for part in parts]
     formatted = any(isinstance(part, dict) and part.get("type") != "plain" for part in entities)
     return "".join(map(_words, parts)), json.dumps(entities, ensure_ascii=False) if formatted else ""
-
-
-def _is_plain(entities: Any) -> bool:
-    return (
-        type(entities) is list
-        and len(entities) == 1
-        and type(entities[0]) is dict
-        and entities[0].get("type") == "plain"
-    )
 
 
 def _words(part: Any) -> str:

@@ -18,6 +18,7 @@ _REPLACEMENT = b"\\ufffd"
 _ODD_ESCAPE = re.compile(
     rb"\\(?:\\|x[0-9A-Fa-f]{2}|u[dD][89abAB][0-9A-Fa-f]{2}\\u[dD][c-fC-F][0-9A-Fa-f]{2}|u[dD][89a-fA-F][0-9A-Fa-f]{2})"
 )
+_MAYBE_ODD = re.compile(rb"\\(?:x|u[dD])")
 _LONGEST_ESCAPE = 12  # \ud83d\ude00
 
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -64,9 +65,7 @@ def _between_escapes(text: bytes) -> int:
 
 
 def _lightly(text: bytes) -> bytes:
-    if b"\\x" in text or b"\\ud" in text or b"\\uD" in text:
-        return _ODD_ESCAPE.sub(_escape, text)
-    return text
+    return _ODD_ESCAPE.sub(_escape, text) if b"\\" in text and _MAYBE_ODD.search(text) else text
 
 
 def _escape(match: re.Match[bytes]) -> bytes:

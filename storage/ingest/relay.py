@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Generic, TypeVar
 
@@ -24,7 +25,7 @@ class Relay(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[T | None] = asyncio.Queue()
         self._taken = threading.Event()
-        self._stopped = False
+        self._stopped = self._writing = False
 
     def put(self, batch: T) -> None:
         """In the thread: hand over a batch and wait until it is taken. Raises Stopped."""
@@ -34,9 +35,14 @@ class Relay(Generic[T]):
         self.go_on()
 
     def go_on(self) -> None:
-        """In the thread: raises Stopped where nobody waits any more."""
+        """In the thread, between two short pieces of work: let the loop have the interpreter where it is writing.
+
+        Raises Stopped where nobody waits for batches any more.
+        """
         if self._stopped:
             raise Stopped
+        if self._writing:
+            time.sleep(0)
 
     def tell(self, function: Callable[..., object], *arguments: object) -> None:
         """In the thread: have the loop call `function` soon."""
@@ -44,6 +50,7 @@ class Relay(Generic[T]):
 
     def taken(self) -> None:
         """In the loop: let the thread go on."""
+        self._writing = True
         self._taken.set()
 
     async def batches(self) -> AsyncGenerator[T, None]:
@@ -52,6 +59,7 @@ class Relay(Generic[T]):
         try:
             while (batch := await self._queue.get()) is not None:
                 yield batch
+                self._writing = False
             await thread
         finally:
             self._stopped = True
