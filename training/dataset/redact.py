@@ -147,6 +147,11 @@ def redact_answer(question: str, answer: str) -> tuple[str, Counter[str]]:
     return masked, counts
 
 
+def masks_in(text: str) -> Counter[str]:
+    """How many secrets of each kind were masked in a text."""
+    return Counter(match[1] for match in _MASK.finditer(text)) if "[" in text else Counter()
+
+
 def _mask_once(text: str, counts: Counter[str]) -> str:
     for kind, worth, find in _RULES:
         if not worth(text):
@@ -258,3 +263,4 @@ _RULES: tuple[tuple[str, Callable[[str], object], Callable[[str], Spans]], ...] 
     ("phone", _has_digits, _outside_urls(numeric.phones)),
     ("key", _has_long_run, _outside_urls(_long_tokens)),
 )
+_MASK = re.compile(rf"\[({'|'.join(dict.fromkeys(kind for kind, _, _ in _RULES))})\]")

@@ -17,8 +17,10 @@ def lines(manifest: Mapping[str, Any]) -> list[str]:
         f"reply length: median {replies['median']}, mean {replies['mean']}, longest {replies['longest']} "
         f"characters; {manifest['bursts']:,} replies in bursts",
     ]
+    if manifest["pairs_left_out"]:
+        out.append("pairs left out: " + _counts(manifest["pairs_left_out"]))
     if manifest["left_out"]:
-        out.append("left out: " + _counts(manifest["left_out"]))
+        out.append("messages left out: " + _counts(manifest["left_out"]))
     out.append("masked: " + (_counts(manifest["masked"]) if manifest["masked"] else "nothing to mask found"))
     return [*out, f"content sha256 {manifest['sha256'][:16]}…"]
 

@@ -168,15 +168,18 @@ LEFT_ALONE: dict[str, tuple[str, ...]] = {
     ),
     "books, places, mathematics": (
         "ISBN 978-0-306-40615-7", "ISBN 0306406152", "ISBN 0-306-40615-2", "41.0082, 28.9784", "55.7558 37.6173",
-        "3.14159265358979", "1234567890", "0.5 0.25 0.125", "1+1234567=1234568", "1 2 3 4 5 6 7 8 9 10", "pi 3.1415926535",
+        "3.14159265358979", "1234567890", "0.5 0.25 0.125", "1+1234567=1234568", "1 2 3 4 5 6 7 8 9 10",
+        "pi 3.1415926535",
     ),
     "words about secrets": (
         "I forgot my password", "password: required", "the password is wrong", "change your password please",
-        "password reset", "пароль неверный", "я забыл пароль", "Passwort vergessen?", "şifre yanlış", "password protected",
+        "password reset", "пароль неверный", "я забыл пароль", "Passwort vergessen?", "şifre yanlış",
+        "password protected",
         "what is the password?", "password = ***", "password: <your password>", "passwords are hashed with sha256",
         "password md5", "the token expired", "api key needed", "a token of love", "secret santa 2024",
         "error code: 500123", "exit code 1", "zip code 12345", "source code 2015", "the pin fell off", "opinion: good",
-        "status code 4040", "код ошибки 500", "http code: 404", "pass the salt", "I'll pass - thanks", "password: still the same as before", "I changed my password - finally",
+        "status code 4040", "код ошибки 500", "http code: 404", "pass the salt", "I'll pass - thanks",
+        "password: still the same as before", "I changed my password - finally",
         "looking at each dot saying", "pass: no", "pin board", "code review",
     ),
     "addresses that are no mailbox": (
