@@ -110,9 +110,9 @@ async def test_telegram_s_limits_are_kept(api: Bot) -> None:
     with pytest.raises(BadRequest, match="rong correct option"):
         await api.send_poll(GROUP, "Which?", ["a", "b"], type="quiz")
     markup = InlineKeyboardMarkup([[InlineKeyboardButton("b", callback_data="x" * 65)]])
-    with pytest.raises(BadRequest, match="BUTTON_DATA_INVALID"):
+    with pytest.raises(BadRequest, match="utton_data_invalid"):
         await api.send_message(OWNER, "x", reply_markup=markup)
-    with pytest.raises(BadRequest, match="chat not found"):
+    with pytest.raises(BadRequest, match="hat not found"):
         await api.send_message(-777, "x")
     with pytest.raises(Forbidden, match="can't initiate"):
         await api.send_message(ANNA, "x")
@@ -125,6 +125,7 @@ async def test_a_wrong_token_is_refused(sandbox: Sandbox) -> None:
     await bot.shutdown()
 
 
+@pytest.mark.filterwarnings("ignore:.*retry_after.*")
 async def test_a_flood_is_told_with_its_time_and_waited_out_by_the_rate_limiter(sandbox: Sandbox, api: Bot) -> None:
     sandbox.faults.flood("sendMessage", retry_after=7)
     with pytest.raises(RetryAfter, match="Retry in 7 seconds"):
