@@ -14,7 +14,8 @@ from tests.model_fixtures import tiny_base
 from training import adapters
 from training.dataset.render import IGNORED, Encoded, encode_example
 from training.engine import loop, recipe
-from training.engine.model import Base, reply_logits
+from training.engine.attention import reply_logits
+from training.engine.model import Base
 from training.engine.packing import rows
 from training.evaluation.voice import held_out_loss
 

@@ -17,9 +17,12 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig
 
+from storage.errors import BadInput, ModelError
 from training.dataset.render import Message, encode_example
-from training.engine.model import Base, reply_logits
-from training.engine.packing import Row, rows, steps
+from training.engine import dora
+from training.engine.attention import reply_logits
+from training.engine.model import Base
+from training.engine.packing import Row, steps
 from training.engine.recipe import Recipe
 from training.evaluation.voice import held_out_loss
 
@@ -56,6 +59,8 @@ def train(
     each evaluation. `between_steps` is called before each step: the caller may use the model there;
     it returns True to cancel.
     """
+    if not examples:
+        raise BadInput("The training file holds no example: import a history with replies of yours first.")
     torch.manual_seed(seed)
     encoded = [encode_example(base.tokenizer, messages, recipe.max_tokens) for messages in examples]
     held_out = [encode_example(base.tokenizer, messages, recipe.max_tokens) for messages in validation]
@@ -66,16 +71,12 @@ def train(
     stock = held_out_loss(base, None, held_out, recipe.row_tokens) if held_out else None
     if stock:
         metrics_file.write({"step": 0, "total_steps": total, "stock_valid_loss": stock.loss})
-    base.add(ADAPTER, _lora(recipe))
     try:
-        if recipe.gradient_checkpointing:
-            _checkpointing(base, True)
-        parameters = [p for n, p in base.active.named_parameters() if f".{ADAPTER}." in n or n.endswith(ADAPTER)]
-        optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+        parameters, optimizer = _begin(base, recipe)
         order = random.Random(seed)
         step = tokens = reply_tokens = 0
         smooth = valid = None
-        clock = time.monotonic()
+        clock, training_seconds = time.monotonic(), 0.0
         for epoch in range(recipe.epochs):
             indices = list(range(len(encoded)))
             order.shuffle(indices)
@@ -84,12 +85,13 @@ def train(
                     return Result(None, step, tokens, reply_tokens, time.monotonic() - started)
                 batch = [encoded[i] for i in chosen]
                 rate = recipe.learning_rate * _schedule(step, warmup, total)
-                loss = _step(base, recipe, rows(batch, recipe.row_tokens), parameters, optimizer, rate)
+                began = time.monotonic()
+                loss = _step(base, recipe, base.rows(batch, recipe.row_tokens), parameters, optimizer, rate)
+                training_seconds += time.monotonic() - began
                 step += 1
                 tokens += sum(len(example.ids) for example in batch)
                 reply_tokens += sum(example.reply_tokens for example in batch)
                 smooth = loss if smooth is None else MOVING_AVERAGE * smooth + (1 - MOVING_AVERAGE) * loss
-                elapsed = time.monotonic() - clock
                 metrics_file.write(
                     {
                         "step": step,
@@ -98,24 +100,39 @@ def train(
                         "train_loss": loss,
                         "smooth_loss": smooth,
                         "learning_rate": rate,
-                        "tokens_per_second": tokens / elapsed,
-                        "eta_seconds": elapsed / step * (total - step),
+                        "tokens_per_second": tokens / training_seconds,
+                        "eta_seconds": (time.monotonic() - clock) / step * (total - step),
                     }
                 )
             if held_out:
                 valid = held_out_loss(base, ADAPTER, held_out, recipe.row_tokens)
                 metrics_file.write({"step": step, "total_steps": total, "valid_loss": valid.loss})
-        adapter = out / "adapter"
-        base.active.save_pretrained(str(adapter), selected_adapters=[ADAPTER])
-        flat = adapter / ADAPTER  # PEFT puts every adapter but "default" into a folder of its name
         summary = {"train_loss": smooth or 0.0}
         if stock and valid:
             summary |= {"valid_loss": valid.loss, "stock_valid_loss": stock.loss}
-        return Result(flat, step, tokens, reply_tokens, time.monotonic() - started, summary)
+        return Result(_save(base, out), step, tokens, reply_tokens, time.monotonic() - started, summary)
     finally:
-        if recipe.gradient_checkpointing:
-            _checkpointing(base, False)
+        _checkpointing(base, False)
         base.drop(ADAPTER)
+
+
+def _begin(base: Base, recipe: Recipe) -> tuple[list[torch.nn.Parameter], torch.optim.Optimizer]:
+    """Put a fresh adapter beside the base; returns its parameters and their optimiser."""
+    base.add(ADAPTER, _lora(recipe))
+    assert base.wrapped is not None
+    _checkpointing(base, recipe.gradient_checkpointing)
+    parameters = [p for name, p in base.wrapped.named_parameters() if f".{ADAPTER}." in name]
+    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+    dora.watch(optimizer, base.wrapped, ADAPTER)
+    return parameters, optimizer
+
+
+def _save(base: Base, out: Path) -> Path:
+    """Write the adapter as PEFT does; returns its folder."""
+    assert base.wrapped is not None
+    base.wrapped.peft_config[ADAPTER].base_model_name_or_path = base.name  # not this machine's path
+    base.wrapped.save_pretrained(str(out / "adapter"), selected_adapters=[ADAPTER], save_embedding_layers=False)
+    return out / "adapter" / ADAPTER  # PEFT puts every adapter but "default" into a folder of its name
 
 
 def _step(
@@ -138,6 +155,8 @@ def _step(
         loss = F.cross_entropy(logits.float(), targets, reduction="sum") / count
         loss.backward()
         total += loss.item()
+    if not math.isfinite(total):
+        raise ModelError("The training diverged (its loss is no number any more): lower the recipe's learning_rate.")
     torch.nn.utils.clip_grad_norm_(parameters, recipe.max_gradient_norm)
     for group in optimizer.param_groups:
         group["lr"] = rate

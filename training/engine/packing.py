@@ -1,44 +1,51 @@
 """Examples -> packed rows: one behind the other, no padding, none sees another.
 
-A row's position_ids restart with each example. With attention_mask=None *and* use_cache=False
-transformers builds a block-diagonal causal mask from the restarts; with its default use_cache=True
-the examples silently attend to each other.
+All prompts begin alike (the system line): those tokens stand in a row once, every example reads them,
+and their gradient is the sum over the examples. What comes out is what each example alone gives.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from training.dataset.render import IGNORED, Encoded
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Several examples as one sequence of `tokens` ids.
+    """Several examples as one sequence of `tokens` ids; positions go on from the shared beginning.
 
-    `keep` are the positions whose logits predict a reply token, `targets` those tokens: logits are
-    computed for them alone.
+    `keep` are the places whose logits predict a reply token, `targets` those tokens: logits are
+    computed for them alone. `spans` are, for each example, the places of all its tokens in order.
     """
 
     ids: list[int]  # (tokens,)
     positions: list[int]  # (tokens,)
     keep: list[int]  # (reply tokens,)
     targets: list[int]  # (reply tokens,)
+    spans: list[list[int]]  # (examples, each one's length)
 
 
 def rows(examples: Sequence[Encoded], row_tokens: int) -> list[Row]:
     """Pack examples, longest first, into rows of at most `row_tokens` (one longer example: its own row)."""
+    shared = _shared_beginning(examples)
     bins: list[list[Encoded]] = []
     room: list[int] = []
     for example in sorted(examples, key=lambda example: -len(example.ids)):
-        size = len(example.ids)
+        size = len(example.ids) - shared
         place = next((i for i, free in enumerate(room) if free >= size), None)
         if place is None:
             bins.append([])
-            room.append(row_tokens)
+            room.append(row_tokens - shared)
             place = len(bins) - 1
         bins[place].append(example)
         room[place] -= size
-    return [_row(packed) for packed in bins]
+    return [_row(packed, shared) for packed in bins]
+
+
+def single_rows(examples: Sequence[Encoded]) -> list[Row]:
+    """Every example in a row of its own, for models that can't keep packed examples apart."""
+    return [_row([example], 0) for example in examples]
 
 
 def steps(order: Sequence[int], examples_per_step: int) -> Iterator[Sequence[int]]:
@@ -47,14 +54,24 @@ def steps(order: Sequence[int], examples_per_step: int) -> Iterator[Sequence[int
         yield order[start : start + examples_per_step]
 
 
-def _row(examples: Sequence[Encoded]) -> Row:
-    row = Row([], [], [], [])
+def _shared_beginning(examples: Sequence[Encoded]) -> int:
+    """How many tokens all examples begin with; short of the one that predicts a first reply token."""
+    columns = zip(*(example.ids for example in examples), strict=False)
+    alike = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+    own = min((len(example.ids) - example.reply_tokens - 1 for example in examples), default=0)
+    return max(0, min(alike, own))
+
+
+def _row(examples: Sequence[Encoded], shared: int) -> Row:
+    beginning = examples[0].ids[:shared]
+    row = Row(list(beginning), list(range(shared)), [], [], [])
     for example in examples:
-        offset = len(row.ids)
-        row.ids.extend(example.ids)
-        row.positions.extend(range(len(example.ids)))
+        offset = len(row.ids) - shared
+        row.ids.extend(example.ids[shared:])
+        row.positions.extend(range(shared, len(example.ids)))
+        row.spans.append([*range(shared), *range(offset + shared, offset + len(example.ids))])
         for index, label in enumerate(example.labels):
-            # A row's first token of an example has nothing before it that could predict it.
+            # An example's first token has nothing before it that could predict it.
             if label != IGNORED and index > 0:
                 row.keep.append(offset + index - 1)
                 row.targets.append(label)

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from training.dataset.render import Encoded
-from training.engine.model import Base, reply_logits
-from training.engine.packing import rows
+from training.engine.attention import reply_logits
+from training.engine.model import Base
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ def held_out_loss(base: Base, adapter: str | None, examples: Sequence[Encoded], 
     """The loss of `adapter` (None: the stock model) on `examples`; sums over all tokens, then divides."""
     total, tokens = 0.0, 0
     with base.speaking(adapter) as model, torch.inference_mode():
-        for row in rows(examples, row_tokens):
+        for row in base.rows(examples, row_tokens):
             logits = reply_logits(model, row, base.device)
             targets = torch.tensor(row.targets, device=base.device)
             total += F.cross_entropy(logits.float(), targets, reduction="sum").item()
