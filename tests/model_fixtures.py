@@ -18,6 +18,8 @@ from training.server import build
 from training.serving import Serving
 
 TINY = "tiny"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+MODELS = Path(__file__).resolve().parents[1] / "build" / "models"  # converted once, kept between the runs
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,7 @@ def _serve(settings: settings_page.Settings, parent: int | None) -> None:
 
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    serving = Serving(home, settings.base_model)
+    serving = Serving(home, settings.base_model, dollars_per_hour=settings.gpu_dollars_per_hour)
     app = build(serving, settings.model_token.get_secret_value())
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
     address = f"http://{settings.model_host}:{listener.getsockname()[1]}"

@@ -1,5 +1,6 @@
 """Fine-tuning jobs: on disk under runs/<id>/, one at a time, drafts let in between the steps."""
 
+import itertools
 import json
 import logging
 import secrets
@@ -21,6 +22,8 @@ from training.files import Files, parse, write_private
 
 log = logging.getLogger(__name__)
 
+TAKEN_UP = "The model server was stopped while this job ran; it is taken up again."
+MOST_DEATHS = 3
 ENDED = ("succeeded", "failed", "cancelled")
 Job = dict[str, Any]
 Event = dict[str, Any]
@@ -62,7 +65,15 @@ class Accelerator:
 class Jobs:
     """The jobs of one home. `base` is called in the job's thread and waits until the model is loaded."""
 
-    def __init__(self, home: Path, files: Files, base: Callable[[], Base], accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        home: Path,
+        files: Files,
+        base: Callable[[], Base],
+        accelerator: Accelerator,
+        dollars_per_hour: float,
+    ) -> None:
+        self._dollars_per_hour = dollars_per_hour
         self._runs = home / "runs"
         self._adapters = home / "adapters"
         self._files = files
@@ -165,9 +176,11 @@ class Jobs:
         held_out = parse(self._files.content(job["validation_file"])) if job["validation_file"] else []
         self._tell(job["id"], f"Training {base.name} by recipe {chosen.name} on {len(examples)} examples.")
 
-        def between_steps() -> bool:
+        def between_steps() -> loop.Wish:
             self._accelerator.hand_over()
-            return self._stopping or job["id"] in self._cancelled
+            if job["id"] in self._cancelled:
+                return "cancel"
+            return "pause" if self._stopping else "go on"
 
         out = self._runs / job["id"]
         result = loop.train(
@@ -181,8 +194,10 @@ class Jobs:
             job["seed"],
         )
         if result.adapter is None:
-            word = "The server was stopped" if self._stopping else "Cancelled"
-            self._end(job, "cancelled", f"{word} after step {result.steps}; nothing was published.")
+            if job["id"] in self._cancelled:
+                self._end(job, "cancelled", f"Cancelled after step {result.steps}; nothing was published.")
+            else:
+                self._tell(job["id"], f"The server stops after step {result.steps}: the job goes on when it is back.")
             return
         manifest = {
             "base_model": base.name,
@@ -202,15 +217,18 @@ class Jobs:
                 "tokens": result.tokens,
                 "reply_tokens": result.reply_tokens,
                 "seconds": round(result.seconds, 1),
+                "dollars": round(result.seconds / 3600 * self._dollars_per_hour, 4),
             },
         }
         published = adapters.publish(self._adapters, result.adapter, manifest)
         job["fine_tuned_model"] = published.name
         job["trained_tokens"] = result.tokens
-        self._end(job, "succeeded", f"{published.name} is ready, after {result.seconds:.0f} s.")
+        self._end(job, "succeeded", f"{published.name} is ready: {_cost(manifest['metrics'])}.")
 
     def _measured(self, job_id: str, data: dict[str, Any]) -> None:
-        if "train_loss" in data:
+        if "message" in data:
+            text = data["message"]
+        elif "train_loss" in data:
             text = f"Step {data['step']} of {data['total_steps']}: loss {data['train_loss']:.3f}"
         elif "valid_loss" in data:
             text = f"Held-out loss {data['valid_loss']:.3f} after step {data['step']}"
@@ -249,15 +267,32 @@ class Jobs:
         write_private(folder / "job.json", json.dumps(job, indent=1).encode())
 
     def _recover(self) -> None:
-        """Find the jobs of earlier runs again: waiting ones go on, a half-trained one has failed."""
+        """Find the jobs of earlier runs again: waiting ones and half-trained ones go on.
+
+        One that the server did not survive several times in a row has failed: it may be what kills it.
+        """
         loaded = [json.loads(path.read_text(encoding="utf-8")) for path in self._runs.glob("ftjob-*/job.json")]
         for job in sorted(loaded, key=lambda job: job["created_at"]):
             self._jobs[job["id"]] = job
             self._events[job["id"]] = _read_events(self._runs / job["id"] / "events.jsonl")
-            if job["status"] == "queued":
+            if job["status"] == "running" and self._deaths(job["id"]) >= MOST_DEATHS:
+                self._end(job, "failed", f"The model server died {MOST_DEATHS} times in this job; see the log.")
+            elif job["status"] in ("queued", "running"):
+                if job["status"] == "running":
+                    job["status"] = "queued"
+                    self._tell(job["id"], TAKEN_UP)
                 self._worker.submit(self._run, job["id"])
-            elif job["status"] == "running":
-                self._end(job, "failed", "The model server stopped while this job ran: start the training again.")
+
+    def _deaths(self, job_id: str) -> int:
+        """How often it was taken up since its last step."""
+        since = itertools.takewhile(lambda event: "train_loss" not in event["data"], reversed(self._events[job_id]))
+        return sum(event["message"] == TAKEN_UP for event in since)
+
+
+def _cost(metrics: dict[str, float]) -> str:
+    speed = f", {metrics['tokens_per_second']:,.0f} tokens/s" if "tokens_per_second" in metrics else ""
+    hours = f", {metrics['gpu_hours']:.3f} GPU-hours" if "gpu_hours" in metrics else ""
+    return f"{metrics['seconds']:,.0f} s{speed}{hours}, ${metrics['dollars']:.2f}"
 
 
 def default_recipe(base: Base) -> str:

@@ -25,7 +25,13 @@ log = logging.getLogger(__name__)
 class Serving:
     """One base model in memory, voices beside it. Methods that need the model block: call them in a thread."""
 
-    def __init__(self, home: Path, base_model: str, loader: Callable[[], Base] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        base_model: str,
+        loader: Callable[[], Base] | None = None,
+        dollars_per_hour: float = 0.3,
+    ) -> None:
         self.home = home
         self.base_name = base_model or default_name()
         self.adapters = home / "adapters"
@@ -36,7 +42,7 @@ class Serving:
         self._failure: LikemeError | None = None
         self._ready = threading.Event()
         self.evaluations: dict[str, dict[str, Any]] = {}
-        self.jobs = Jobs(home, self.files, self.base, self.accelerator)
+        self.jobs = Jobs(home, self.files, self.base, self.accelerator, dollars_per_hour)
         threading.Thread(target=self._load, name="loading", daemon=True).start()
 
     def base(self) -> Base:
@@ -126,7 +132,7 @@ class Serving:
         version = adapters.find(self.adapters, model)
         if version is None:
             raise ModelError(f"There is no model {model!r} here.")
-        if model not in base.loaded:
+        if model not in base.voices:
             adapters.verify(version)
         base.load(model, version.path)
         return model

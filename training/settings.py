@@ -20,6 +20,7 @@ class Settings(BaseSettings):
     model_host: str = "127.0.0.1"
     model_port: int = Field(default=8765, ge=0, le=65535)  # 0: any free one
     model_token: SecretStr = SecretStr("")  # bearer token; needed beyond loopback
+    gpu_dollars_per_hour: float = Field(default=0.3, ge=0)  # what a training run's cost is reckoned by
     log_level: str = "INFO"
 
 

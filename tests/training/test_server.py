@@ -15,6 +15,7 @@ from openai.types.fine_tuning import FineTuningJobEvent
 
 from tests.model_fixtures import TINY, serve, tiny_base
 from training import adapters
+from training.jobs import TAKEN_UP
 from training.serving import Serving
 
 QUESTION: Any = [{"role": "user", "content": "are you coming?"}]
@@ -63,14 +64,17 @@ async def start_job(api: AsyncOpenAI, n: int = 8, epochs: int = 1) -> Any:
 
 
 async def stream(api: AsyncOpenAI, job_id: str) -> list[FineTuningJobEvent]:
-    events = await api.get(
+    return [event async for event in await events(api, job_id)]
+
+
+async def events(api: AsyncOpenAI, job_id: str) -> AsyncStream[FineTuningJobEvent]:
+    return await api.get(
         f"/fine_tuning/jobs/{job_id}/events",
         cast_to=FineTuningJobEvent,
         options={"params": {"stream": "true"}},
         stream=True,
         stream_cls=AsyncStream[FineTuningJobEvent],
     )
-    return [event async for event in events]
 
 
 async def greedy(api: AsyncOpenAI, model: str) -> str:
@@ -224,27 +228,54 @@ async def test_a_token_is_asked_of_everything_but_health(
             assert (await http.get(f"{url}/healthz")).status_code == 200
 
 
-async def test_a_restart_finds_jobs_and_voices_and_fails_what_was_half_done(
+async def test_a_restart_finds_voices_and_takes_up_the_job_it_was_stopped_in(
+    client: Connect, tmp_path: Path, smollm2_tokenizer: Any
+) -> None:
+    home = tmp_path / "home"
+
+    def serving() -> Serving:
+        return Serving(home, TINY, loader=lambda: tiny_base(smollm2_tokenizer))
+
+    async with serve(serving()) as url:
+        api = client(url)
+        whole = await start_job(api, n=96, epochs=6)
+        await stream(api, whole.id)
+        tuned = await greedy(api, "likeme-0001")
+        job = await start_job(api, n=96, epochs=6)
+        async for event in await events(api, job.id):
+            if event.data and event.data.get("step", 0) >= 3:  # type: ignore[attr-defined]
+                break
+    assert (home / "runs" / job.id / "checkpoint.pt").is_file()
+    async with serve(serving()) as url:
+        api = client(url)
+        assert await greedy(api, "likeme-0001") == tuned
+        await stream(api, job.id)
+        assert (await api.fine_tuning.jobs.retrieve(job.id)).fine_tuned_model == "likeme-0002"
+    told = [json.loads(line) for line in (home / "runs" / job.id / "events.jsonl").read_text().splitlines()]
+    trained = [event["data"]["step"] for event in told if "train_loss" in event["data"]]
+    assert trained == list(range(1, len(trained) + 1)), "no step is left out or done twice"
+    first, second = (home / "adapters" / n / "adapter_model.safetensors" for n in ("0001", "0002"))
+    assert first.read_bytes() == second.read_bytes(), "stopped and taken up is bit for bit the same"
+    assert not (home / "runs" / job.id / "checkpoint.pt").exists()
+
+
+async def test_a_job_that_kills_the_server_again_and_again_is_given_up(
     client: Connect, tmp_path: Path, smollm2_tokenizer: Any
 ) -> None:
     home = tmp_path / "home"
     async with serve(Serving(home, TINY, loader=lambda: tiny_base(smollm2_tokenizer))) as url:
-        api = client(url)
-        job = await start_job(api)
-        await stream(api, job.id)
-        tuned = await greedy(api, "likeme-0001")
-    killed = json.loads((home / "runs" / job.id / "job.json").read_text())
-    killed |= {"id": "ftjob-" + "0" * 24, "status": "running", "fine_tuned_model": None}
-    (home / "runs" / killed["id"]).mkdir()
-    (home / "runs" / killed["id"] / "job.json").write_text(json.dumps(killed))
+        job = await start_job(client(url))
+        await stream(client(url), job.id)
+    folder = home / "runs" / job.id
+    killed = json.loads((folder / "job.json").read_text()) | {"status": "running", "fine_tuned_model": None}
+    (folder / "job.json").write_text(json.dumps(killed))
+    told = [{"id": str(n), "level": "info", "message": TAKEN_UP, "data": {}} for n in range(3)]
+    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in told))
     async with serve(Serving(home, TINY, loader=lambda: tiny_base(smollm2_tokenizer))) as url:
-        api = client(url)
-        assert (await api.fine_tuning.jobs.retrieve(job.id)).status == "succeeded"
-        half = await api.fine_tuning.jobs.retrieve(killed["id"])
-        assert half.status == "failed"
-        assert half.error is not None
-        assert "start the training again" in half.error.message
-        assert await greedy(api, "likeme-0001") == tuned
+        given_up = await client(url).fine_tuning.jobs.retrieve(job.id)
+        assert given_up.status == "failed"
+        assert given_up.error is not None
+        assert "died 3 times" in given_up.error.message
 
 
 async def test_a_damaged_voice_is_refused_and_the_server_lives_on(

@@ -1,17 +1,18 @@
-"""Attention inside packed rows: each example by itself, through torch's causal kernel, no mask at all.
+"""Attention inside packed rows: each example sees the shared beginning and itself, through torch's own kernels.
 
 transformers would build a block-diagonal mask from restarting positions, but only with attention_mask
 None *and* use_cache False: with its default the examples silently attend to each other. Here a row's
 plan says which places belong together, so nothing can leak, and nothing is computed only to be masked.
 """
 
+import inspect
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -25,9 +26,8 @@ COARSE_ROUNDING = 0.05  # bf16
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Where the tokens of a row's examples stand.
+class Groups(NamedTuple):
+    """For the CPU: where the tokens of a row's examples stand.
 
     Examples of about one length are one group: `gather[g]` (examples, longest) are their places in the
     row, padded behind with 0; causal attention never looks there. `scatter` (tokens,) finds a row's
@@ -38,18 +38,64 @@ class Plan:
     scatter: torch.Tensor
 
 
+class Segments(NamedTuple):
+    """For the GPU: the row cut into segments, the shared beginning first, then the examples, then padding.
+
+    `keys` (key tokens,) are the places that the segments see, each example's led by the shared beginning;
+    `query_ends`, `key_ends` (segments + 1,) are int32 running sums; `longest` bounds a segment's keys.
+    """
+
+    keys: torch.Tensor | None  # None: every segment sees itself
+    query_ends: torch.Tensor
+    key_ends: torch.Tensor
+    longest: int
+
+
+Plan = Groups | Segments
+
+
 def plan(row: Row, device: torch.device) -> Plan:
-    """The plan of one row. A token that several examples share is taken from the last of them."""
+    """The plan of one row, unpadded."""
+    if device.type == "cuda":
+        return segments(row, len(row.ids), len(row.ends), device)
+    return groups(row, device)
+
+
+def groups(row: Row, device: torch.device) -> Groups:
+    """A token that several examples share is taken from the last of them."""
+    beginning = range(row.shared)
+    spans = sorted(([*beginning, *own] for own in row.spans()), key=lambda span: -len(span))
     scatter = [0] * len(row.ids)
     gather, behind = [], 0
-    for group in _groups(row.spans):
+    for group in _of_about_one_length(spans):
         longest = len(group[0])
         gather.append(torch.tensor([span + [0] * (longest - len(span)) for span in group], device=device))
         for span in group:
             for index, place in enumerate(span):
                 scatter[place] = behind + index
             behind += longest
-    return Plan(tuple(gather), torch.tensor(scatter, device=device))
+    return Groups(tuple(gather), torch.tensor(scatter, device=device))
+
+
+def segments(row: Row, tokens: int, examples: int, device: torch.device | str) -> Segments:
+    """The plan of a row padded to `tokens` and to `examples` of them: its shapes depend on these two and `shared`."""
+    ends = [*row.ends, *[row.ends[-1]] * (examples - len(row.ends))]
+    query = [0, row.shared, *ends, tokens]
+    beginning = range(row.shared)
+    keys: list[int] = list(beginning)
+    key_ends = [0, row.shared]
+    for start, end in pairwise([row.shared, *ends]):
+        keys += [*beginning, *range(start, end)]
+        key_ends.append(len(keys))
+    keys += range(ends[-1], tokens)
+    key_ends.append(len(keys))
+    longest = max(b - a for a, b in pairwise(key_ends))
+    return Segments(
+        torch.tensor(keys, device=device) if row.shared else None,
+        torch.tensor(query, dtype=torch.int32, device=device),
+        torch.tensor(key_ends if row.shared else query, dtype=torch.int32, device=device),
+        longest,
+    )
 
 
 def attend(
@@ -61,9 +107,11 @@ def attend(
     plan: Plan | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' attention function: as "sdpa", unless the call brings a row's plan."""
+    """transformers' attention function: as "sdpa", unless the call brings a row's plan. (1, tokens, heads, size)"""
     if plan is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    if isinstance(plan, Segments):
+        return _by_segments(query, key, value, plan, options.get("scaling")), None
     outputs = []
     for gather in plan.gather:
         own_query, own_key, own_value = (_take(states, gather) for states in (query, key, value))
@@ -77,7 +125,7 @@ def attend(
             enable_gqa=own_key.shape[1] != own_query.shape[1],
         )  # (examples, heads, longest, size)
         outputs.append(output.transpose(1, 2).flatten(0, 1))
-    return torch.cat(outputs).index_select(0, plan.scatter)[None], None  # (1, tokens, heads, size)
+    return torch.cat(outputs).index_select(0, plan.scatter)[None], None
 
 
 def install(model: PreTrainedModel) -> bool:
@@ -97,7 +145,7 @@ def install(model: PreTrainedModel) -> bool:
 def _stay_apart(model: PreTrainedModel) -> bool:
     """Tried, not assumed: a packed example's logits against the same example's alone.
 
-    State-space layers, sliding windows and attention of a model's own would show here.
+    State-space layers, sliding windows and attention or heads of a model's own would show here.
     """
     if getattr(model.config.get_text_config(), "sliding_window", None):
         return False
@@ -107,7 +155,8 @@ def _stay_apart(model: PreTrainedModel) -> bool:
         positions=[*range(6), *range(6, 38), *range(6, 16)],
         keep=[*range(38, 48)],
         targets=[],
-        spans=[[*range(38)], [*range(6), *range(38, 48)]],
+        shared=6,
+        ends=[38, 48],
     )
     packed = reply_logits(model, row, model.device).float()
     alone = model(input_ids=torch.tensor([shared + second], device=model.device), use_cache=False)
@@ -123,10 +172,33 @@ def reply_logits(model: Any, row: Row, device: torch.device) -> torch.Tensor:
         position_ids=torch.tensor([row.positions], device=device),
         use_cache=False,
         logits_to_keep=torch.tensor(row.keep, device=device),
-        **({"plan": plan(row, device)} if len(row.spans) > 1 else {}),
+        **({"plan": plan(row, device)} if len(row.ends) > 1 else {}),
     )
     logits: torch.Tensor = output.logits[0]
     return logits
+
+
+_WINDOW = "window_size" in inspect.signature(varlen_attn).parameters
+_GROUPED = "enable_gqa" in inspect.signature(varlen_attn).parameters
+
+
+def _by_segments(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Segments, scale: float | None
+) -> torch.Tensor:
+    """Causal inside each segment; a segment's queries are the last of its keys (flash attention's alignment)."""
+    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))  # (tokens, heads, size)
+    options: dict[str, Any] = {"scale": scale} | ({"window_size": (-1, 0)} if _WINDOW else {"is_causal": True})
+    if plan.keys is not None:
+        key, value = key.index_select(0, plan.keys), value.index_select(0, plan.keys)
+    if _GROUPED:
+        options["enable_gqa"] = True
+    elif key.shape[1] != query.shape[1]:
+        times = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(times, 1), value.repeat_interleave(times, 1)
+    longest = plan.longest
+    output: Any = varlen_attn(query, key, value, plan.query_ends, plan.key_ends, longest, longest, **options)
+    attended: torch.Tensor = output[None]
+    return attended
 
 
 def _take(states: torch.Tensor, gather: torch.Tensor) -> torch.Tensor:
@@ -136,10 +208,10 @@ def _take(states: torch.Tensor, gather: torch.Tensor) -> torch.Tensor:
     return taken.view(heads, *gather.shape, size).transpose(0, 1)
 
 
-def _groups(spans: Sequence[list[int]]) -> list[list[list[int]]]:
-    """Longest first; a group ends where an example is less than half as long as the group's first."""
+def _of_about_one_length(longest_first: list[list[int]]) -> list[list[list[int]]]:
+    """A group ends where an example is less than half as long as the group's first."""
     groups: list[list[list[int]]] = []
-    for span in sorted(spans, key=lambda span: -len(span)):
+    for span in longest_first:
         if not groups or 2 * len(span) < len(groups[-1][0]):
             groups.append([])
         groups[-1].append(span)

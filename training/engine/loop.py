@@ -5,39 +5,43 @@ The weight norm in DoRA is PEFT's: a constant in the backward pass (arXiv 2402.0
 """
 
 import json
+import logging
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
-from peft import LoraConfig
 
-from storage.errors import BadInput, ModelError
-from training.dataset.render import Message, encode_example
-from training.engine import dora
-from training.engine.attention import reply_logits
+from storage.errors import BadInput, ModelError, OutOfMemory
+from training.dataset.render import Encoded, Message, encode_example
+from training.engine import checkpoint, dora, parallel
+from training.engine.checkpoint import Progress
 from training.engine.model import Base
-from training.engine.packing import Row, steps
+from training.engine.packing import Row, shared_beginning, steps
+from training.engine.plan import Plan, choose, needed
 from training.engine.recipe import Recipe
-from training.evaluation.voice import held_out_loss
+from training.engine.step import Step, stepper
+from training.evaluation.voice import loss_of
 
 Event = dict[str, Any]
-ADAPTER = "candidate"  # its name beside the base while it is being trained
+Wish = Literal["go on", "pause", "cancel"]
 MOVING_AVERAGE = 0.9
+CHECKPOINT_STEPS, CHECKPOINT_SECONDS = 50, 60.0  # whichever comes first
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run gave. `adapter` is a folder in PEFT's format, or None when the run was cancelled."""
+    """What a run gave. `adapter` is a folder in PEFT's format, or None when the run was paused or cancelled."""
 
     adapter: Path | None
     steps: int
-    tokens: int  # that went through the model, prompts included
+    tokens: int  # of the examples that went through the model, prompts included
     reply_tokens: int
     seconds: float
     metrics: dict[str, float] = field(default_factory=dict)
@@ -50,150 +54,251 @@ def train(
     validation: Sequence[Sequence[Message]],
     out: Path,
     on_event: Callable[[Event], None],
-    between_steps: Callable[[], bool],
+    between_steps: Callable[[], Wish],
     seed: int = 0,
 ) -> Result:
-    """Train an adapter for `base`, which is left as it was.
+    """Train a voice of `base`, which is left as it was; take up the run where `out` has a checkpoint of it.
 
     `on_event` gets {"step", "total_steps", "train_loss", …} after each step and {"valid_loss", …} after
-    each evaluation. `between_steps` is called before each step: the caller may use the model there;
-    it returns True to cancel.
+    each evaluation. `between_steps` is called before each step: the caller may use the model there.
+    On "pause" the run is left to be taken up, on "cancel" it is forgotten. ModelError when it can't go on.
     """
     if not examples:
         raise BadInput("The training file holds no example: import a history with replies of yours first.")
-    torch.manual_seed(seed)
-    encoded = [encode_example(base.tokenizer, messages, recipe.max_tokens) for messages in examples]
-    held_out = [encode_example(base.tokenizer, messages, recipe.max_tokens) for messages in validation]
-    total = recipe.epochs * math.ceil(len(encoded) / recipe.examples_per_step)
-    warmup = min(recipe.warmup_steps, max(1, total // 10))  # short runs warm up shorter
-    metrics_file = _MetricsFile(out / "metrics.jsonl", on_event)
-    started = time.monotonic()
-    stock = held_out_loss(base, None, held_out, recipe.row_tokens) if held_out else None
-    if stock:
-        metrics_file.write({"step": 0, "total_steps": total, "stock_valid_loss": stock.loss})
-    try:
-        parameters, optimizer = _begin(base, recipe)
-        order = random.Random(seed)
-        step = tokens = reply_tokens = 0
-        smooth = valid = None
-        clock, training_seconds = time.monotonic(), 0.0
-        for epoch in range(recipe.epochs):
-            indices = list(range(len(encoded)))
+    run = _Run(base, recipe, examples, validation, out, on_event, seed)
+    wish = run.go(between_steps)
+    if wish != "go on":
+        return run.result(None)
+    return run.result(run.save())
+
+
+class _Run:
+    """One run: what it works on, and where it stands."""
+
+    def __init__(
+        self,
+        base: Base,
+        recipe: Recipe,
+        examples: Sequence[Sequence[Message]],
+        validation: Sequence[Sequence[Message]],
+        out: Path,
+        on_event: Callable[[Event], None],
+        seed: int,
+    ) -> None:
+        torch.manual_seed(seed)
+        self._base, self._recipe, self._out, self._seed = base, recipe, out, seed
+        self._examples = [encode_example(base.tokenizer, messages, recipe.max_tokens) for messages in examples]
+        self._held_out = [encode_example(base.tokenizer, messages, recipe.max_tokens) for messages in validation]
+        self._shared = shared_beginning(self._examples)
+        self._identity = checkpoint.fingerprint(base.name, recipe, seed, self._examples, self._held_out)
+        self._events = _Events(out / "metrics.jsonl", on_event)
+        self._per_epoch = math.ceil(len(self._examples) / recipe.examples_per_step)
+        self.total = recipe.epochs * self._per_epoch
+        self._plans = choose(base.model, recipe, _free_bytes(base))
+        self._plan = next(self._plans)
+        self._begin()
+
+    def _begin(self) -> None:
+        """A fresh voice, or the one that the checkpoint has."""
+        base, recipe = self._base, self._recipe
+        self._voice = dora.voice(base.model, recipe.targets, recipe.rank, recipe.alpha, recipe.dropout)
+        self._voice.train()
+        self._step = self._ready()
+        self._progress = Progress()
+        self._best: list[torch.Tensor] | None = None
+        state = checkpoint.load(self._out, self._identity)
+        if state is not None:
+            self._restore(state)
+            log.info("going on from step %d of %d", self._progress.step, self.total)
+        self._started = self._saved = time.monotonic()
+        self._seconds_before = self._progress.seconds
+
+    def go(self, between_steps: Callable[[], Wish]) -> Wish:
+        """Train to the end, or until the caller wishes otherwise."""
+        if self._progress.step == 0 and self._held_out:
+            self._progress.stock_loss = self._measured(self._base.model)
+            self._tell(stock_valid_loss=self._progress.stock_loss)
+        for batch in self._batches():
+            wish = between_steps()
+            if wish == "pause":
+                self._checkpoint()
+            elif wish == "cancel":
+                checkpoint.remove(self._out)
+            if wish != "go on":
+                return wish
+            self._train_on(batch)
+            if self._progress.step % self._per_epoch == 0:
+                self._end_epoch()
+                if self._progress.stopped_early:
+                    break
+            self._checkpoint_when_due()
+        return "go on"
+
+    def save(self) -> Path:
+        """Write the adapter as PEFT does; returns its folder."""
+        if self._best is not None:
+            with torch.no_grad():
+                for parameter, best in zip(dora.parameters(self._voice), self._best, strict=True):
+                    parameter.copy_(best)
+        folder = self._out / "adapter"
+        dora.save(self._voice, folder, self._base.name, self._recipe.targets)
+        checkpoint.remove(self._out)
+        return folder
+
+    def result(self, adapter: Path | None) -> Result:
+        """The run in numbers."""
+        at = self._progress
+        metrics = {"train_loss": at.smooth_loss or 0.0}
+        if at.stock_loss is not None and at.valid_loss is not None:
+            valid = at.best_loss if self._best is not None and at.best_loss is not None else at.valid_loss
+            metrics |= {"valid_loss": valid, "stock_valid_loss": at.stock_loss}
+        if at.training_seconds:
+            metrics["tokens_per_second"] = round(at.tokens / at.training_seconds, 1)
+        if self._base.device.type == "cuda":
+            metrics["gpu_hours"] = round(self._seconds() / 3600 * parallel.size(), 4)
+        return Result(adapter, at.step, at.tokens, at.reply_tokens, self._seconds(), metrics)
+
+    def _batches(self) -> Iterator[list[Encoded]]:
+        """The optimiser steps' examples from where the run stands. An epoch's order is the seed's alone."""
+        order = random.Random(self._seed)
+        number = 0
+        for _ in range(self._recipe.epochs):
+            indices = list(range(len(self._examples)))
             order.shuffle(indices)
-            for chosen in steps(indices, recipe.examples_per_step):
-                if between_steps():
-                    return Result(None, step, tokens, reply_tokens, time.monotonic() - started)
-                batch = [encoded[i] for i in chosen]
-                rate = recipe.learning_rate * _schedule(step, warmup, total)
-                began = time.monotonic()
-                loss = _step(base, recipe, base.rows(batch, recipe.row_tokens), parameters, optimizer, rate)
-                training_seconds += time.monotonic() - began
-                step += 1
-                tokens += sum(len(example.ids) for example in batch)
-                reply_tokens += sum(example.reply_tokens for example in batch)
-                smooth = loss if smooth is None else MOVING_AVERAGE * smooth + (1 - MOVING_AVERAGE) * loss
-                metrics_file.write(
-                    {
-                        "step": step,
-                        "total_steps": total,
-                        "epoch": epoch + 1,
-                        "train_loss": loss,
-                        "smooth_loss": smooth,
-                        "learning_rate": rate,
-                        "tokens_per_second": tokens / training_seconds,
-                        "eta_seconds": (time.monotonic() - clock) / step * (total - step),
-                    }
-                )
-            if held_out:
-                valid = held_out_loss(base, ADAPTER, held_out, recipe.row_tokens)
-                metrics_file.write({"step": step, "total_steps": total, "valid_loss": valid.loss})
-        summary = {"train_loss": smooth or 0.0}
-        if stock and valid:
-            summary |= {"valid_loss": valid.loss, "stock_valid_loss": stock.loss}
-        return Result(_save(base, out), step, tokens, reply_tokens, time.monotonic() - started, summary)
-    finally:
-        _checkpointing(base, False)
-        base.drop(ADAPTER)
+            for chosen in steps(indices, self._recipe.examples_per_step):
+                number += 1
+                if number > self._progress.step:
+                    yield [self._examples[i] for i in chosen]
+
+    def _train_on(self, batch: Sequence[Encoded]) -> None:
+        at = self._progress
+        began = time.monotonic()
+        rate = self._recipe.learning_rate * self._schedule(at.step)
+        loss = self._one_step(batch, rate)
+        at.training_seconds += time.monotonic() - began
+        if not math.isfinite(loss):
+            raise ModelError("The training diverged (its loss is no number any more): lower the recipe's rate.")
+        at.step += 1
+        at.tokens += sum(len(example.ids) for example in batch)
+        at.reply_tokens += sum(example.reply_tokens for example in batch)
+        before = at.smooth_loss
+        at.smooth_loss = loss if before is None else MOVING_AVERAGE * before + (1 - MOVING_AVERAGE) * loss
+        self._tell(
+            epoch=math.ceil(at.step / self._per_epoch),
+            train_loss=loss,
+            smooth_loss=at.smooth_loss,
+            learning_rate=rate,
+            tokens_per_second=at.tokens / at.training_seconds,
+            eta_seconds=self._seconds() / at.step * (self.total - at.step),
+        )
+
+    def _one_step(self, batch: Sequence[Encoded], rate: float) -> float:
+        """The mean loss of the batch's reply tokens. Out of memory, it is done again a rung lower."""
+        while True:
+            try:
+                packed = self._base.rows(batch, self._plan.row_tokens, self._shared)
+                return self._over(parallel.share(packed), sum(len(row.targets) for row in packed), rate)
+            except torch.cuda.OutOfMemoryError:
+                self._back_off()
+
+    def _over(self, packed: Sequence[Row], replies: int, rate: float) -> float:
+        losses = [self._step.add(row, replies) for row in packed]
+        loss = parallel.sum_up(self._step.parameters, losses, self._base.device)
+        self._step.update(rate)
+        return float(loss)  # only now does the host wait for the card
+
+    def _back_off(self) -> None:
+        plan = next(self._plans, None)
+        if plan is None:
+            raise OutOfMemory(
+                f"Even the smallest plan for {self._base.name} does not fit the card's free memory: "
+                "close what else uses it, or choose a smaller BASE_MODEL."
+            )
+        self._step.forget()
+        state = checkpoint.snapshot(self._identity, self._progress, self._step, self._best)
+        del self._step  # its graphs hold memory
+        torch.cuda.empty_cache()
+        self._plan = plan
+        self._step = self._ready()
+        self._restore(state)
+        self._tell(message=f"Out of GPU memory: going on from step {self._progress.step} with {_words(plan)}.")
+
+    def _ready(self) -> Step:
+        """The voice made ready for the plan."""
+        dora.checkpoint_layers(self._voice, self._plan.checkpointed)
+        self._base.host_embeddings(self._plan.host_embeddings)
+        if self._base.device.type == "cuda":
+            log.info("planned %s: %s", _words(self._plan), needed(self._base.model, self._recipe, self._plan))
+        return stepper(self._base, self._voice, self._recipe)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self._progress, self._best = checkpoint.restore(state, self._step)
+        dora.refresh(self._voice)
+
+    def _end_epoch(self) -> None:
+        if not self._held_out:
+            return
+        at = self._progress
+        before, at.valid_loss = at.valid_loss, self._measured(self._voice)
+        self._tell(valid_loss=at.valid_loss)
+        if not self._recipe.early_stopping:
+            return
+        if at.best_loss is None or at.valid_loss < at.best_loss:
+            at.best_loss = at.valid_loss
+            self._best = [p.detach().clone() for p in self._step.parameters]
+        at.stopped_early = before is not None and at.valid_loss > before
+
+    def _measured(self, model: Any) -> float:
+        """The held-out loss of a model, without compiling its layers a second time for it."""
+        model.eval()
+        with torch.compiler.set_stance("force_eager"):
+            loss = loss_of(self._base, model, self._held_out, self._recipe.row_tokens).loss
+        self._voice.train()
+        return loss
+
+    def _schedule(self, step: int) -> float:
+        """Linear warm-up, then a cosine to zero. Short runs warm up shorter."""
+        warmup = min(self._recipe.warmup_steps, max(1, self.total // 10))
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.total - warmup)))
+
+    def _checkpoint_when_due(self) -> None:
+        due = self._progress.step % CHECKPOINT_STEPS == 0 or time.monotonic() - self._saved > CHECKPOINT_SECONDS
+        if due and self._progress.step < self.total:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        self._progress.seconds = self._seconds()
+        if parallel.rank() == 0:
+            checkpoint.save(self._out, checkpoint.snapshot(self._identity, self._progress, self._step, self._best))
+        self._saved = time.monotonic()
+
+    def _seconds(self) -> float:
+        return self._seconds_before + time.monotonic() - self._started
+
+    def _tell(self, **event: Any) -> None:
+        if parallel.rank() == 0:
+            self._events.write({"step": self._progress.step, "total_steps": self.total, **event})
 
 
-def _begin(base: Base, recipe: Recipe) -> tuple[list[torch.nn.Parameter], torch.optim.Optimizer]:
-    """Put a fresh adapter beside the base; returns its parameters and their optimiser."""
-    base.add(ADAPTER, _lora(recipe))
-    assert base.wrapped is not None
-    _checkpointing(base, recipe.gradient_checkpointing)
-    parameters = [p for name, p in base.wrapped.named_parameters() if f".{ADAPTER}." in name]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
-    dora.watch(optimizer, base.wrapped, ADAPTER)
-    return parameters, optimizer
+def _free_bytes(base: Base) -> int | None:
+    """What the card has for this process, what it already holds included; None without a card."""
+    if base.device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(base.device)
+    allowed = int(total * torch.cuda.get_per_process_memory_fraction(base.device))
+    return min(allowed, free + torch.cuda.memory_reserved(base.device))
 
 
-def _save(base: Base, out: Path) -> Path:
-    """Write the adapter as PEFT does; returns its folder."""
-    assert base.wrapped is not None
-    base.wrapped.peft_config[ADAPTER].base_model_name_or_path = base.name  # not this machine's path
-    base.wrapped.save_pretrained(str(out / "adapter"), selected_adapters=[ADAPTER], save_embedding_layers=False)
-    return out / "adapter" / ADAPTER  # PEFT puts every adapter but "default" into a folder of its name
+def _words(plan: Plan) -> str:
+    words = [f"rows of {plan.row_tokens} tokens"]
+    words += [f"{plan.checkpointed} layers checkpointed"] if plan.checkpointed else []
+    words += ["the embeddings on the CPU"] if plan.host_embeddings else []
+    return ", ".join(words)
 
 
-def _step(
-    base: Base,
-    recipe: Recipe,
-    packed: Sequence[Row],
-    parameters: Sequence[torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    rate: float,
-) -> float:
-    """One optimiser step over all rows; returns the mean loss of its reply tokens."""
-    assert base.wrapped is not None
-    base.wrapped.set_adapter(ADAPTER)  # a draft may have been given between the steps
-    base.wrapped.train()
-    count = sum(len(row.targets) for row in packed)
-    total = 0.0
-    for row in packed:
-        logits = reply_logits(base.wrapped, row, base.device)  # (reply tokens, vocabulary)
-        targets = torch.tensor(row.targets, device=base.device)
-        loss = F.cross_entropy(logits.float(), targets, reduction="sum") / count
-        loss.backward()
-        total += loss.item()
-    if not math.isfinite(total):
-        raise ModelError("The training diverged (its loss is no number any more): lower the recipe's learning_rate.")
-    torch.nn.utils.clip_grad_norm_(parameters, recipe.max_gradient_norm)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return total
-
-
-def _schedule(step: int, warmup: int, total: int) -> float:
-    """Linear warm-up, then a cosine to zero."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-
-def _lora(recipe: Recipe) -> LoraConfig:
-    return LoraConfig(
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,
-        lora_dropout=recipe.dropout,
-        use_dora=True,
-        target_modules=recipe.targets if isinstance(recipe.targets, str) else list(recipe.targets),
-        task_type="CAUSAL_LM",
-    )
-
-
-def _checkpointing(base: Base, wanted: bool) -> None:
-    """Recompute activations in the backward pass, or not; drafts between the steps never do."""
-    if wanted:
-        base.model.enable_input_require_grads()
-        base.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    else:
-        base.model.gradient_checkpointing_disable()
-        base.model.disable_input_require_grads()
-
-
-class _MetricsFile:
+class _Events:
     """Each event to the run's metrics.jsonl and to the caller."""
 
     def __init__(self, path: Path, on_event: Callable[[Event], None]) -> None:

@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 import transformers
-from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
@@ -30,87 +29,59 @@ from training.engine.packing import Row, rows, single_rows
 EMBEDDED = "smollm2"
 GPU_DEFAULT = "Qwen/Qwen3-8B"
 PADDING = "<|endoftext|>"  # of the ChatML models that name none
-LOADED_ADAPTERS = 4  # kept beside the base at once; the one not asked for longest goes first
+LOADED_ADAPTERS = 4  # beside the base at once; the one not asked for longest goes first
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Base:
-    """A base model, its tokenizer, and the adapters loaded beside it. One thread at a time."""
+    """A base model, its tokenizer, and the voices loaded beside it; they share its weights and never touch them."""
 
     name: str
     model: PreTrainedModel
     tokenizer: Any
     device: torch.device
     packs: bool = False  # whether it keeps packed examples apart; if not, each gets a row of its own
-    wrapped: PeftModel | None = None
-    loaded: list[str] = field(default_factory=list)  # the one used last stands last
+    voices: dict[str, Any] = field(default_factory=dict)  # the one used last stands last
 
-    @property
-    def active(self) -> Any:
-        """The module to call: the base, with adapters around it once there are any."""
-        return self.wrapped if self.wrapped is not None else self.model
-
-    def rows(self, examples: Sequence[Encoded], row_tokens: int) -> list[Row]:
+    def rows(self, examples: Sequence[Encoded], row_tokens: int, shared: int) -> list[Row]:
         """`examples` as the rows that go through the model, of at most `row_tokens` each."""
-        return rows(examples, row_tokens) if self.packs else single_rows(examples)
-
-    def add(self, adapter: str, config: LoraConfig) -> None:
-        """Put a fresh adapter beside the base."""
-        if self.wrapped is None:
-            self.wrapped = PeftModel(self.model, config, adapter_name=adapter)
-        else:
-            self.wrapped.add_adapter(adapter, config)
-        dora.install(self.wrapped, adapter)
+        return rows(examples, row_tokens, shared) if self.packs else single_rows(examples)
 
     def load(self, adapter: str, path: Path) -> None:
         """Load a version's files as `adapter`, unless they are there already. ModelError if they are damaged."""
-        if adapter in self.loaded:
-            self.loaded.remove(adapter)
-            self.loaded.append(adapter)
+        if adapter in self.voices:
+            self.voices[adapter] = self.voices.pop(adapter)
             return
         try:
-            if self.wrapped is None:
-                self.wrapped = PeftModel.from_pretrained(self.model, str(path), adapter_name=adapter)
-            else:
-                self.wrapped.load_adapter(str(path), adapter_name=adapter)
-        except Exception as error:
+            self.voices[adapter] = dora.load(self.model, path)
+        except dora.LOAD_ERRORS as error:
             raise ModelError(
                 f"Voice {adapter} can't be loaded ({type(error).__name__}): "
                 f"{path} is damaged or was made for another base model than {self.name}. Use another version."
             ) from error
-        dora.install(self.wrapped, adapter)
-        self.loaded.append(adapter)
-        while len(self.loaded) > LOADED_ADAPTERS:
-            self.drop(self.loaded.pop(0))
+        while len(self.voices) > LOADED_ADAPTERS:
+            del self.voices[next(iter(self.voices))]
 
-    def drop(self, adapter: str) -> None:
-        """Forget an adapter. With the last one the base stands bare, as it was."""
-        if adapter in self.loaded:
-            self.loaded.remove(adapter)
-        if self.wrapped is None or adapter not in self.wrapped.peft_config:
-            return
-        if len(self.wrapped.peft_config) == 1:
-            self.model = self.wrapped.unload().eval()
-            self.wrapped = None
-            return
-        keep = next(name for name in self.wrapped.peft_config if name != adapter)
-        self.wrapped.set_adapter(keep, inference_mode=True)
-        self.wrapped.delete_adapter(adapter)
+    def host_embeddings(self, wanted: bool) -> None:
+        """Keep the input embeddings in the CPU's memory, or on the card; every voice follows."""
+        embeddings = self.model.get_input_embeddings()
+        if isinstance(embeddings, _Movable):
+            where = torch.device("cpu") if wanted else self.device
+            embeddings.weight.data = embeddings.weight.data.to(where)
 
     @contextlib.contextmanager
     def speaking(self, adapter: str | None) -> Iterator[Any]:
-        """The model in evaluation mode with just `adapter` at work; None: the stock model."""
-        model = self.active
-        model.eval()
-        if adapter is None:
-            with self.wrapped.disable_adapter() if self.wrapped is not None else contextlib.nullcontext():
-                yield model
-        else:
-            assert self.wrapped is not None
-            self.wrapped.set_adapter(adapter, inference_mode=True)
-            yield model
+        """The model to call with `adapter` at work; None: the stock model."""
+        yield self.model if adapter is None else self.voices[adapter]
+
+
+class _Movable(torch.nn.Embedding):
+    """Embeddings that may lie on another device than the rest: they are looked up there."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return super().forward(ids.to(self.weight.device)).to(ids.device)
 
 
 def default_name() -> str:
@@ -151,6 +122,9 @@ def prepared(name: str, model: PreTrainedModel, tokenizer: Any) -> Base:
     if model.generation_config is not None:
         model.generation_config.eos_token_id = end
         model.generation_config.pad_token_id = tokenizer.pad_token_id
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if type(embeddings) is torch.nn.Embedding and head is not None and head.weight is not embeddings.weight:
+        embeddings.__class__ = _Movable
     model.requires_grad_(False)
     model.eval()
     return Base(name, model, tokenizer, next(model.parameters()).device, packs=attention.install(model))

@@ -1,12 +1,14 @@
-"""Examples -> packed rows: one behind the other, no padding, none sees another.
+"""Examples -> rows of tokens without padding, and an optimiser step's examples -> its rows.
 
-All prompts begin alike (the system line): those tokens stand in a row once, every example reads them,
-and their gradient is the sum over the examples. What comes out is what each example alone gives.
+Every row begins once with the tokens that all examples begin with (the system line); the examples' own
+tokens stand behind it one after another, each seeing the beginning and itself (attention.py). The loss of
+a step is the sum over its reply tokens divided by their number, whatever rows they lie in, and the
+gradient of the shared beginning is the sum over the examples. What comes out is what each example alone gives.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise, takewhile
 
 from training.dataset.render import IGNORED, Encoded
 
@@ -16,19 +18,32 @@ class Row:
     """Several examples as one sequence of `tokens` ids; positions go on from the shared beginning.
 
     `keep` are the places whose logits predict a reply token, `targets` those tokens: logits are
-    computed for them alone. `spans` are, for each example, the places of all its tokens in order.
+    computed for them alone. The first `shared` tokens are every example's; example i's own tokens
+    end before `ends[i]`.
     """
 
     ids: list[int]  # (tokens,)
     positions: list[int]  # (tokens,)
     keep: list[int]  # (reply tokens,)
     targets: list[int]  # (reply tokens,)
-    spans: list[list[int]]  # (examples, each one's length)
+    shared: int
+    ends: list[int]  # (examples,)
+
+    def spans(self) -> Iterator[range]:
+        """The places of each example's own tokens."""
+        return (range(start, end) for start, end in pairwise([self.shared, *self.ends]))
 
 
-def rows(examples: Sequence[Encoded], row_tokens: int) -> list[Row]:
+def shared_beginning(examples: Sequence[Encoded]) -> int:
+    """How many tokens all examples begin with; short of the one that predicts a first reply token."""
+    columns = zip(*(example.ids for example in examples), strict=False)
+    alike = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+    own = min((len(example.ids) - example.reply_tokens - 1 for example in examples), default=0)
+    return max(0, min(alike, own))
+
+
+def rows(examples: Sequence[Encoded], row_tokens: int, shared: int = 0) -> list[Row]:
     """Pack examples, longest first, into rows of at most `row_tokens` (one longer example: its own row)."""
-    shared = _shared_beginning(examples)
     bins: list[list[Encoded]] = []
     room: list[int] = []
     for example in sorted(examples, key=lambda example: -len(example.ids)):
@@ -49,27 +64,18 @@ def single_rows(examples: Sequence[Encoded]) -> list[Row]:
 
 
 def steps(order: Sequence[int], examples_per_step: int) -> Iterator[Sequence[int]]:
-    """Cut an epoch's order into optimiser steps; the last may be smaller."""
+    """Cut an epoch's order into optimiser steps; the last one may be smaller."""
     for start in range(0, len(order), examples_per_step):
         yield order[start : start + examples_per_step]
 
 
-def _shared_beginning(examples: Sequence[Encoded]) -> int:
-    """How many tokens all examples begin with; short of the one that predicts a first reply token."""
-    columns = zip(*(example.ids for example in examples), strict=False)
-    alike = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
-    own = min((len(example.ids) - example.reply_tokens - 1 for example in examples), default=0)
-    return max(0, min(alike, own))
-
-
 def _row(examples: Sequence[Encoded], shared: int) -> Row:
-    beginning = examples[0].ids[:shared]
-    row = Row(list(beginning), list(range(shared)), [], [], [])
+    row = Row(list(examples[0].ids[:shared]), list(range(shared)), [], [], shared, [])
     for example in examples:
         offset = len(row.ids) - shared
         row.ids.extend(example.ids[shared:])
         row.positions.extend(range(shared, len(example.ids)))
-        row.spans.append([*range(shared), *range(offset + shared, offset + len(example.ids))])
+        row.ends.append(len(row.ids))
         for index, label in enumerate(example.labels):
             # An example's first token has nothing before it that could predict it.
             if label != IGNORED and index > 0:

@@ -28,10 +28,11 @@ class Recipe(BaseModel):
     warmup_steps: int = Field(ge=0)
     max_gradient_norm: float = Field(gt=0)
     epochs: int = Field(gt=0)
+    early_stopping: bool  # end when the held-out loss rises, and keep the best epoch
     examples_per_step: int = Field(gt=0)
     # Lengths and memory
     max_tokens: int = Field(gt=16)  # of one example
-    row_tokens: int = Field(gt=0)  # of one packed row: what goes through the model at once
+    row_tokens: int = Field(gt=0)  # of one packed row, at most: what goes through the model at once
     gradient_checkpointing: bool
 
 

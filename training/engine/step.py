@@ -1,0 +1,223 @@
+"""One optimiser step: rows through the voice, the gradient clipped, the adapter moved, its norms made anew.
+
+On a GPU the forward and backward pass of a row is one CUDA graph for each padded shape, and the update
+another, so that the card waits for nobody: with 144 adapted layers an uncaptured step spends more time in
+Python than on the card.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+
+from training.dataset.render import IGNORED
+from training.engine import dora
+from training.engine.attention import Segments, plan, reply_logits, segments
+from training.engine.model import Base
+from training.engine.packing import Row
+from training.engine.recipe import Recipe
+from training.engine.reply_loss import sum_of_losses
+
+TOKENS, REPLIES = 64, 128  # rows are padded up to multiples of these: each shape is captured once
+EXACT = 16
+
+
+class Step(Protocol):
+    """What the loop asks of either way."""
+
+    parameters: list[torch.nn.Parameter]
+    optimizer: torch.optim.Optimizer
+
+    def add(self, row: Row, replies: int) -> torch.Tensor:
+        """Add the gradient of a row's summed loss / `replies`; returns that loss."""
+
+    def update(self, rate: float) -> None:
+        """Move the adapter by what was added, and begin anew."""
+
+    def forget(self) -> None:
+        """Drop what was added since the last update."""
+
+
+def stepper(base: Base, voice: Any, recipe: Recipe) -> Step:
+    """The fastest way that this machine has."""
+    if base.device.type == "cuda" and base.packs:
+        return Captured(base, voice, recipe)
+    return Eager(base, voice, recipe)
+
+
+class Eager:
+    """Operation by operation: the CPU, and models that need a way of their own."""
+
+    def __init__(self, base: Base, voice: Any, recipe: Recipe) -> None:
+        self._base, self._voice, self._recipe = base, voice, recipe
+        self.parameters = dora.parameters(voice)
+        self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+            self.parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
+        self.optimizer.register_step_post_hook(lambda *_: dora.refresh(voice))
+
+    def add(self, row: Row, replies: int) -> torch.Tensor:
+        """Add the gradient of a row's summed loss / `replies`; returns that loss."""
+        device = self._base.device
+        if self._base.packs:
+            # Of a few states alone, MKL's product over the whole vocabulary is ten times less exact.
+            kept = _up(len(row.targets), EXACT)
+            states = _reply_states(self._voice, row, _filled(row.keep, kept, 0), device)
+            targets = torch.tensor(_filled(row.targets, kept, IGNORED), device=device)
+            loss = sum_of_losses(states, self._voice.get_output_embeddings().weight, targets) / replies
+        else:
+            targets = torch.tensor(row.targets, device=device)
+            logits = reply_logits(self._voice, row, device)
+            loss = F.cross_entropy(logits.float(), targets, reduction="sum") / replies
+        loss.backward()
+        return loss.detach()
+
+    def update(self, rate: float) -> None:
+        """Move the adapter by what was added, and begin anew."""
+        torch.nn.utils.clip_grad_norm_(self.parameters, self._recipe.max_gradient_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was added since the last update."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def _reply_states(voice: Any, row: Row, keep: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Hidden states at the places in `keep`: (kept, hidden)."""
+    output = voice.base_model(
+        input_ids=torch.tensor([row.ids], device=device),
+        position_ids=torch.tensor([row.positions], device=device),
+        use_cache=False,
+        plan=plan(row, device),
+    )
+    states: torch.Tensor = output.last_hidden_state[0, torch.tensor(keep, device=device)]
+    return states
+
+
+@dataclass(slots=True)
+class _Inputs:
+    """A row as the graphs read it, padded; all of it on the card at fixed addresses."""
+
+    embedded: torch.Tensor  # (1, tokens, hidden)
+    positions: torch.Tensor  # (1, tokens)
+    keep: torch.Tensor  # (replies,)
+    targets: torch.Tensor  # (replies,)
+    share: torch.Tensor  # (): 1 / the step's reply tokens
+    plan: Segments
+
+    def tensors(self) -> list[torch.Tensor]:
+        own = [self.embedded, self.positions, self.keep, self.targets, self.share]
+        return own + [t for t in self.plan if isinstance(t, torch.Tensor)]
+
+
+class Captured:
+    """CUDA graphs over compiled layers."""
+
+    def __init__(self, base: Base, voice: Any, recipe: Recipe) -> None:
+        self._base, self._voice, self._recipe = base, voice, recipe
+        self.parameters = dora.parameters(voice)
+        self._rate = torch.tensor(recipe.learning_rate, device=base.device)
+        self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+            self.parameters, lr=self._rate, weight_decay=recipe.weight_decay, fused=True, capturable=True
+        )
+        self.optimizer.register_step_post_hook(lambda *_: dora.refresh(voice))
+        for layer in voice.base_model.layers:
+            layer.compile(dynamic=True)
+        self._stream = torch.cuda.Stream()
+        self._pool = torch.cuda.graph_pool_handle()
+        self._rows: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, _Inputs, torch.Tensor]] = {}
+        self._update: torch.cuda.CUDAGraph | None = None
+        for parameter in self.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+
+    def add(self, row: Row, replies: int) -> torch.Tensor:
+        """Add the gradient of a row's summed loss / `replies`; returns that loss."""
+        shape = (_up(len(row.ids), TOKENS), _up(len(row.targets), REPLIES))
+        inputs = self._inputs(row, replies, *shape)
+        if shape not in self._rows:
+            self._rows[shape] = self._capture(inputs)
+        graph, fixed, loss = self._rows[shape]
+        for into, new in zip(fixed.tensors(), inputs.tensors(), strict=True):
+            into.copy_(new, non_blocking=True)
+        graph.replay()
+        return loss.clone()
+
+    def update(self, rate: float) -> None:
+        """Move the adapter by what was added, and begin anew."""
+        self._rate.fill_(rate)
+        if self._update is not None:
+            self._update.replay()
+            return
+        self._move()  # the first one uncaptured: it makes the optimiser's state
+        self._update = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._update, pool=self._pool, stream=self._stream):
+            self._move()
+
+    def forget(self) -> None:
+        """Drop what was added since the last update."""
+        self.optimizer.zero_grad(set_to_none=False)
+
+    def _move(self) -> None:
+        torch.nn.utils.clip_grad_norm_(self.parameters, self._recipe.max_gradient_norm, foreach=True)
+        self.optimizer.step()
+        self.forget()
+
+    def _capture(self, inputs: _Inputs) -> tuple[torch.cuda.CUDAGraph, _Inputs, torch.Tensor]:
+        if not self._rows:
+            self._warm_up(inputs)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            loss = self._pass(inputs)
+        return graph, inputs, loss
+
+    def _warm_up(self, inputs: _Inputs) -> None:
+        """Compile, and fill the libraries' workspaces; what it adds to the gradient is taken back."""
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        kept = [gradient.clone() for gradient in gradients]
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            self._pass(inputs)
+        torch.cuda.current_stream().wait_stream(self._stream)
+        torch._foreach_copy_(gradients, kept)
+
+    def _pass(self, inputs: _Inputs) -> torch.Tensor:
+        output = self._voice.base_model(
+            inputs_embeds=inputs.embedded,
+            attention_mask={"full_attention": None},
+            position_ids=inputs.positions,
+            use_cache=False,
+            plan=inputs.plan,
+        )
+        states = output.last_hidden_state[0].index_select(0, inputs.keep)
+        weight = self._voice.get_output_embeddings().weight
+        loss = sum_of_losses(states, weight, inputs.targets) * inputs.share
+        loss.backward()
+        return loss.detach()
+
+    def _inputs(self, row: Row, replies: int, tokens: int, kept: int) -> _Inputs:
+        """Padding: token 0 at position 0 in a segment of its own, place 0 with no target."""
+        device = self._base.device
+        ids = torch.tensor([_filled(row.ids, tokens, 0)], device=self._voice.get_input_embeddings().weight.device)
+        planned = segments(row, tokens, self._recipe.examples_per_step, device)
+        longest = _up(max(planned.longest, self._recipe.max_tokens), TOKENS)  # a bound that never changes
+        return _Inputs(
+            self._voice.get_input_embeddings()(ids).to(device),
+            torch.tensor([_filled(row.positions, tokens, 0)], device=device),
+            torch.tensor(_filled(row.keep, kept, 0), device=device),
+            torch.tensor(_filled(row.targets, kept, IGNORED), device=device),
+            torch.tensor(1 / replies, device=device),
+            planned._replace(longest=longest),
+        )
+
+
+def _filled(values: Sequence[int], length: int, filling: int) -> list[int]:
+    return [*values, *[filling] * (length - len(values))]
+
+
+def _up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
