@@ -1,0 +1,91 @@
+"""The captured step on a real card: the same gradients as operation by operation, at every shape. Skips without one."""
+
+import copy
+import random
+
+import pytest
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from training.dataset.render import IGNORED, Encoded
+from training.engine import dora, recipe
+from training.engine.model import Base, prepared
+from training.engine.packing import shared_beginning
+from training.engine.step import Captured, Eager
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]
+
+RECIPE = recipe.load("fast", targets="all-linear")
+
+
+class Ids:
+    """What `prepared` asks of a tokenizer."""
+
+    unk_token_id, pad_token_id, chat_template, eos_token = None, 3, "given", "<|im_end|>"
+
+    def convert_tokens_to_ids(self, _: str) -> int:
+        return 2
+
+
+def tiny() -> Base:
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=1000,
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        tie_word_embeddings=False,
+    )
+    return prepared("tiny", Qwen3ForCausalLM(config).to("cuda", torch.bfloat16), Ids())
+
+
+def batches() -> list[list[Encoded]]:
+    draw = random.Random(0)
+
+    def example() -> Encoded:
+        ids = [*range(10, 18), *(draw.randrange(100, 900) for _ in range(draw.randrange(10, 60)))]
+        prompt = draw.randrange(10, len(ids) - 2)
+        return Encoded(ids, [IGNORED] * prompt + ids[prompt:])
+
+    return [[example() for _ in range(size)] for size in (16, 16, 5, 16)]
+
+
+@pytest.mark.parametrize("host_embeddings", [False, True])
+def test_captured_steps_give_the_gradients_of_uncaptured_ones(host_embeddings: bool) -> None:
+    base = tiny()
+    base.host_embeddings(host_embeddings)
+    voices = [dora.voice(base.model, "all-linear", 16, 32, 0.0).train() for _ in range(2)]
+    with torch.no_grad():
+        for one, other in zip(*map(dora.parameters, voices), strict=True):
+            one.add_(torch.randn_like(one), alpha=0.02)
+            other.copy_(one)
+    for voice in voices:
+        dora.refresh(voice)
+    captured, plain = Captured(base, voices[0], RECIPE), Eager(base, voices[1], RECIPE)
+    for batch in batches():
+        rows = base.rows(batch, 400, shared_beginning(batches()[0]))
+        assert rows
+        replies = sum(len(row.targets) for row in rows)
+        losses = [[float(step.add(row, replies)) for row in rows] for step in (captured, plain)]
+        assert sum(losses[0]) == pytest.approx(sum(losses[1]), rel=1e-2)
+        ours, theirs = (
+            torch.cat([p.grad.flatten() for p in step.parameters if p.grad is not None]) for step in (captured, plain)
+        )
+        assert (ours - theirs).norm() <= 0.03 * theirs.norm()
+        captured.update(1e-3)
+        plain.update(1e-3)
+        with torch.no_grad():
+            for one, other in zip(captured.parameters, plain.parameters, strict=True):
+                assert (one - other).abs().mean() < 1e-3
+                other.copy_(one)
+            dora.refresh(voices[1])
+
+
+def test_packed_examples_stay_apart_on_the_card() -> None:
+    base = tiny()
+    assert base.packs
+    again = copy.copy(base)
+    assert again.rows(batches()[0], 4096, 8)[0].shared == 8
