@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from training.dataset.render import Encoded, Message, encode_example
 from training.engine import checkpoint, dora, parallel
 from training.engine.checkpoint import Progress
 from training.engine.model import Base
-from training.engine.packing import Row, shared_beginning, steps
+from training.engine.packing import shared_beginning, steps
 from training.engine.plan import Plan, choose, needed
 from training.engine.recipe import Recipe
 from training.engine.step import Step, stepper
@@ -104,6 +105,7 @@ class _Run:
         self._voice = dora.voice(base.model, recipe.targets, recipe.rank, recipe.alpha, recipe.dropout)
         self._voice.train()
         self._step = self._ready()
+        self._prepared: list[Any] = []
         self._progress = Progress()
         self._best: list[torch.Tensor] | None = None
         state = checkpoint.load(self._out, self._identity)
@@ -118,7 +120,8 @@ class _Run:
         if self._progress.step == 0 and self._held_out:
             self._progress.stock_loss = self._measured(self._base.model)
             self._tell(stock_valid_loss=self._progress.stock_loss)
-        for batch in self._batches():
+        for batch, following in pairwise([*self._batches(), None]):
+            assert batch is not None
             wish = between_steps()
             if wish == "pause":
                 self._checkpoint()
@@ -126,7 +129,7 @@ class _Run:
                 checkpoint.remove(self._out)
             if wish != "go on":
                 return wish
-            self._train_on(batch)
+            self._train_on(batch, following)
             if self._progress.step % self._per_epoch == 0:
                 self._end_epoch()
                 if self._progress.stopped_early:
@@ -170,11 +173,11 @@ class _Run:
                 if number > self._progress.step:
                     yield [self._examples[i] for i in chosen]
 
-    def _train_on(self, batch: Sequence[Encoded]) -> None:
+    def _train_on(self, batch: Sequence[Encoded], following: Sequence[Encoded] | None) -> None:
         at = self._progress
         began = time.monotonic()
         rate = self._recipe.learning_rate * self._schedule(at.step)
-        loss = self._one_step(batch, rate)
+        loss = self._one_step(batch, following, rate)
         at.training_seconds += time.monotonic() - began
         if not math.isfinite(loss):
             raise ModelError("The training diverged (its loss is no number any more): lower the recipe's rate.")
@@ -192,20 +195,23 @@ class _Run:
             eta_seconds=self._seconds() / at.step * (self.total - at.step),
         )
 
-    def _one_step(self, batch: Sequence[Encoded], rate: float) -> float:
+    def _one_step(self, batch: Sequence[Encoded], following: Sequence[Encoded] | None, rate: float) -> float:
         """The mean loss of the batch's reply tokens. Out of memory, it is done again a rung lower."""
         while True:
             try:
-                packed = self._base.rows(batch, self._plan.row_tokens, self._shared)
-                return self._over(parallel.share(packed), sum(len(row.targets) for row in packed), rate)
+                losses = [self._step.add(row) for row in self._prepared or self._rows_of(batch)]
+                loss = parallel.sum_up(self._step.parameters, losses, self._base.device)
+                self._step.update(rate)
+                self._prepared = self._rows_of(following or ())
+                return float(loss)  # only now does the host wait for the card
             except torch.cuda.OutOfMemoryError:
                 self._back_off()
 
-    def _over(self, packed: Sequence[Row], replies: int, rate: float) -> float:
-        losses = [self._step.add(row, replies) for row in packed]
-        loss = parallel.sum_up(self._step.parameters, losses, self._base.device)
-        self._step.update(rate)
-        return float(loss)  # only now does the host wait for the card
+    def _rows_of(self, batch: Sequence[Encoded]) -> list[Any]:
+        """This process's rows of a step, ready for the card."""
+        packed = self._base.rows(batch, self._plan.row_tokens, self._shared)
+        replies = sum(len(row.targets) for row in packed)
+        return [self._step.prepare(row, replies) for row in parallel.share(packed)]
 
     def _back_off(self) -> None:
         plan = next(self._plans, None)
@@ -214,6 +220,7 @@ class _Run:
                 f"Even the smallest plan for {self._base.name} does not fit the card's free memory: "
                 "close what else uses it, or choose a smaller BASE_MODEL."
             )
+        self._prepared = []
         self._step.forget()
         state = checkpoint.snapshot(self._identity, self._progress, self._step, self._best)
         del self._step  # its graphs hold memory

@@ -12,6 +12,8 @@ from itertools import pairwise, takewhile
 
 from training.dataset.render import IGNORED, Encoded
 
+LEAST_SHARED = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -35,15 +37,27 @@ class Row:
 
 
 def shared_beginning(examples: Sequence[Encoded]) -> int:
-    """How many tokens all examples begin with; short of the one that predicts a first reply token."""
+    """How many tokens all examples begin with; short of the one that predicts a first reply token.
+
+    Less than `LEAST_SHARED` is 0: gathering them for every example would cost more than computing them.
+    """
     columns = zip(*(example.ids for example in examples), strict=False)
     alike = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
     own = min((len(example.ids) - example.reply_tokens - 1 for example in examples), default=0)
-    return max(0, min(alike, own))
+    shared = min(alike, own)
+    return shared if shared >= LEAST_SHARED else 0
 
 
 def rows(examples: Sequence[Encoded], row_tokens: int, shared: int = 0) -> list[Row]:
-    """Pack examples, longest first, into rows of at most `row_tokens` (one longer example: its own row)."""
+    """Pack examples, longest first, into rows of at most `row_tokens` (one longer example: its own row).
+
+    What does not fit one row is spread evenly over as few as hold it: a short last row would cost a card nearly as
+    much as a full one.
+    """
+    sizes = [len(example.ids) - shared for example in examples]
+    needed = -(-sum(sizes) // max(1, row_tokens - shared))
+    even = max(max(sizes, default=0), -(-sum(sizes) // max(1, needed)) * 17 // 16)
+    row_tokens = min(row_tokens, shared + even)
     bins: list[list[Encoded]] = []
     room: list[int] = []
     for example in sorted(examples, key=lambda example: -len(example.ids)):

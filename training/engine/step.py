@@ -5,7 +5,7 @@ another, so that the card waits for nobody: with 144 adapted layers an uncapture
 Python than on the card.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,8 +30,11 @@ class Step(Protocol):
     parameters: list[torch.nn.Parameter]
     optimizer: torch.optim.Optimizer
 
-    def add(self, row: Row, replies: int) -> torch.Tensor:
-        """Add the gradient of a row's summed loss / `replies`; returns that loss."""
+    def prepare(self, row: Row, replies: int) -> Any:
+        """What `add` takes: all the work on a row that needs no card. `replies` are the whole step's."""
+
+    def add(self, prepared: Any) -> torch.Tensor:
+        """Add the gradient of the row's summed loss / `replies`; returns that loss."""
 
     def update(self, rate: float) -> None:
         """Move the adapter by what was added, and begin anew."""
@@ -58,8 +61,13 @@ class Eager:
         )
         self.optimizer.register_step_post_hook(lambda *_: dora.refresh(voice))
 
-    def add(self, row: Row, replies: int) -> torch.Tensor:
-        """Add the gradient of a row's summed loss / `replies`; returns that loss."""
+    def prepare(self, row: Row, replies: int) -> tuple[Row, int]:
+        """Nothing to prepare."""
+        return row, replies
+
+    def add(self, prepared: tuple[Row, int]) -> torch.Tensor:
+        """Add the gradient of the row's summed loss / `replies`; returns that loss."""
+        row, replies = prepared
         device = self._base.device
         if self._base.packs:
             # Of a few states alone, MKL's product over the whole vocabulary is ten times less exact.
@@ -101,9 +109,9 @@ def _reply_states(voice: Any, row: Row, keep: Sequence[int], device: torch.devic
 
 @dataclass(slots=True)
 class _Inputs:
-    """A row as the graphs read it, padded; all of it on the card at fixed addresses."""
+    """A row as the graphs read it, padded; theirs lies on the card at fixed addresses."""
 
-    embedded: torch.Tensor  # (1, tokens, hidden)
+    embedded: torch.Tensor  # (1, tokens, hidden); or the ids, (1, tokens), where the embeddings lie on the card
     positions: torch.Tensor  # (1, tokens)
     keep: torch.Tensor  # (replies,)
     targets: torch.Tensor  # (replies,)
@@ -113,6 +121,13 @@ class _Inputs:
     def tensors(self) -> list[torch.Tensor]:
         own = [self.embedded, self.positions, self.keep, self.targets, self.share]
         return own + [t for t in self.plan if isinstance(t, torch.Tensor)]
+
+    def moved(self, move: Callable[[torch.Tensor], torch.Tensor]) -> "_Inputs":
+        keys, query_ends, key_ends, longest = self.plan
+        plan = Segments(None if keys is None else move(keys), move(query_ends), move(key_ends), longest)
+        own = (self.embedded, self.positions, self.keep, self.targets, self.share)
+        embedded, positions, keep, targets, share = map(move, own)
+        return _Inputs(embedded, positions, keep, targets, share, plan)
 
 
 class Captured:
@@ -135,14 +150,32 @@ class Captured:
         for parameter in self.parameters:
             parameter.grad = torch.zeros_like(parameter)
 
-    def add(self, row: Row, replies: int) -> torch.Tensor:
-        """Add the gradient of a row's summed loss / `replies`; returns that loss."""
-        shape = (_up(len(row.ids), TOKENS), _up(len(row.targets), REPLIES))
-        inputs = self._inputs(row, replies, *shape)
+    def prepare(self, row: Row, replies: int) -> _Inputs:
+        """The row padded, in pinned memory: copied to the card while it still works on the last one."""
+        tokens, kept = _up(len(row.ids), TOKENS), _up(len(row.targets), REPLIES)
+        embeddings = self._voice.get_input_embeddings()
+        # Padding: token 0 at position 0 in a segment of its own, place 0 with no target.
+        ids = torch.tensor([_filled(row.ids, tokens, 0)])
+        embedded = embeddings(ids) if embeddings.weight.device.type == "cpu" else ids
+        planned = segments(row, tokens, self._recipe.examples_per_step, "cpu")
+        longest = _up(max(planned.longest, self._recipe.max_tokens), TOKENS)  # a bound that never changes
+        inputs = _Inputs(
+            embedded,
+            torch.tensor([_filled(row.positions, tokens, 0)]),
+            torch.tensor(_filled(row.keep, kept, 0)),
+            torch.tensor(_filled(row.targets, kept, IGNORED)),
+            torch.tensor(1 / replies),
+            planned._replace(longest=longest),
+        )
+        return inputs.moved(lambda tensor: tensor.pin_memory())
+
+    def add(self, prepared: _Inputs) -> torch.Tensor:
+        """Add the gradient of the row's summed loss / `replies`; returns that loss."""
+        shape = (prepared.positions.shape[1], len(prepared.keep))
         if shape not in self._rows:
-            self._rows[shape] = self._capture(inputs)
+            self._rows[shape] = self._capture(prepared.moved(lambda tensor: tensor.to(self._base.device)))
         graph, fixed, loss = self._rows[shape]
-        for into, new in zip(fixed.tensors(), inputs.tensors(), strict=True):
+        for into, new in zip(fixed.tensors(), prepared.tensors(), strict=True):
             into.copy_(new, non_blocking=True)
         graph.replay()
         return loss.clone()
@@ -186,8 +219,9 @@ class Captured:
         torch._foreach_copy_(gradients, kept)
 
     def _pass(self, inputs: _Inputs) -> torch.Tensor:
+        given = "input_ids" if inputs.embedded.dim() == 2 else "inputs_embeds"
         output = self._voice.base_model(
-            inputs_embeds=inputs.embedded,
+            **{given: inputs.embedded},
             attention_mask={"full_attention": None},
             position_ids=inputs.positions,
             use_cache=False,
@@ -198,21 +232,6 @@ class Captured:
         loss = sum_of_losses(states, weight, inputs.targets) * inputs.share
         loss.backward()
         return loss.detach()
-
-    def _inputs(self, row: Row, replies: int, tokens: int, kept: int) -> _Inputs:
-        """Padding: token 0 at position 0 in a segment of its own, place 0 with no target."""
-        device = self._base.device
-        ids = torch.tensor([_filled(row.ids, tokens, 0)], device=self._voice.get_input_embeddings().weight.device)
-        planned = segments(row, tokens, self._recipe.examples_per_step, device)
-        longest = _up(max(planned.longest, self._recipe.max_tokens), TOKENS)  # a bound that never changes
-        return _Inputs(
-            self._voice.get_input_embeddings()(ids).to(device),
-            torch.tensor([_filled(row.positions, tokens, 0)], device=device),
-            torch.tensor(_filled(row.keep, kept, 0), device=device),
-            torch.tensor(_filled(row.targets, kept, IGNORED), device=device),
-            torch.tensor(1 / replies, device=device),
-            planned._replace(longest=longest),
-        )
 
 
 def _filled(values: Sequence[int], length: int, filling: int) -> list[int]:

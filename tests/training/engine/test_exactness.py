@@ -120,7 +120,7 @@ def test_every_gradient_of_packed_steps_equals_stock_peft_s(base: Base, row_toke
         packed = rows(batch, row_tokens, shared)
         assert (len(packed) > 1) == (row_tokens == 60)
         replies = sum(len(row.targets) for row in packed)
-        loss = sum(float(step.add(row, replies)) for row in packed)
+        loss = sum(float(step.add((row, replies))) for row in packed)
         expected = padded_loss(reference, batch)
         expected.backward()
         assert loss == pytest.approx(expected.item(), rel=1e-5)

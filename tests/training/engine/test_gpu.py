@@ -69,7 +69,7 @@ def test_captured_steps_give_the_gradients_of_uncaptured_ones(host_embeddings: b
         rows = base.rows(batch, 400, shared_beginning(batches()[0]))
         assert rows
         replies = sum(len(row.targets) for row in rows)
-        losses = [[float(step.add(row, replies)) for row in rows] for step in (captured, plain)]
+        losses = [[float(step.add(step.prepare(row, replies))) for row in rows] for step in (captured, plain)]
         assert sum(losses[0]) == pytest.approx(sum(losses[1]), rel=1e-2)
         ours, theirs = (
             torch.cat([p.grad.flatten() for p in step.parameters if p.grad is not None]) for step in (captured, plain)
