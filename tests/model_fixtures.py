@@ -50,6 +50,16 @@ def tiny_base(tokenizer: Any, seed: int = 0) -> Base:
     return prepared(TINY, LlamaForCausalLM(config), tokenizer)
 
 
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory, smollm2_tokenizer: Any) -> Path:
+    """The tiny model on disk, for processes of their own."""
+    folder = tmp_path_factory.mktemp("models") / TINY
+    base = tiny_base(smollm2_tokenizer)
+    base.model.save_pretrained(folder)
+    base.tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest_asyncio.fixture
 async def model_url(tmp_path: Path, smollm2_tokenizer: Any) -> AsyncIterator[str]:
     """A real model server over HTTP, with the tiny model."""

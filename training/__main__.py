@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   python -m training                                on 127.0.0.1:8765, data in ./data
   python -m training --home ~/likeme --port 0       any free port; it stands in ~/likeme/serve.json
   MODEL_TOKEN=… python -m training --host 0.0.0.0   for a bot on another machine
+  torchrun --nproc-per-node gpu -m training         every card of this machine trains
 """
 
 
@@ -37,7 +38,10 @@ def main() -> None:
     given = parser.parse_args()
     try:
         settings = settings_page.load(likeme_home=given.home, model_host=given.host, model_port=given.port)
-        _serve(settings, given.parent)
+        if int(os.environ.get("RANK", "0")) > 0:
+            _follow_process_0(settings)
+        else:
+            _serve(settings, given.parent)
     except LikemeError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
@@ -53,12 +57,20 @@ def _serve(settings: settings_page.Settings, parent: int | None) -> None:
     # From here on the imports cost seconds: bad settings have been refused at once.
     import uvicorn
 
+    from training.engine import parallel
     from training.server import build
     from training.serving import Serving
 
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    serving = Serving(home, settings.base_model, dollars_per_hour=settings.gpu_dollars_per_hour)
+    if parallel.started():
+        parallel.join()
+    serving = Serving(
+        home,
+        settings.base_model,
+        dollars_per_hour=settings.gpu_dollars_per_hour,
+        quantization=settings.quantization,
+    )
     app = build(serving, settings.model_token.get_secret_value())
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
     address = f"http://{settings.model_host}:{listener.getsockname()[1]}"
@@ -70,6 +82,19 @@ def _serve(settings: settings_page.Settings, parent: int | None) -> None:
         uvicorn.Server(config).run(sockets=[listener])
     finally:
         place.unlink(missing_ok=True)
+    parallel.dismiss()
+
+
+def _follow_process_0(settings: settings_page.Settings) -> None:
+    """torchrun's other processes: no server, a card each, until process 0 has saved its run and leaves."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    from training.engine import loop, parallel
+    from training.engine.model import load_base
+
+    parallel.join()
+    models = settings.likeme_home / "models"
+    loop.follow(load_base(settings.base_model, models, parallel.device(), settings.quantization))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -296,7 +296,9 @@ def _cost(metrics: dict[str, float]) -> str:
 
 
 def default_recipe(base: Base) -> str:
-    """`fast` with a GPU, `embedded` without."""
+    """`fast` with a GPU (`qdora` over a base in 4 bits), `embedded` without."""
+    if base.in_4_bits:
+        return "qdora"
     return "fast" if base.device.type == "cuda" else "embedded"
 
 

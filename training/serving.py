@@ -18,6 +18,7 @@ from training.evaluation.voice import held_out_loss
 from training.files import Files, parse
 from training.generate import Answer, Sampling, complete
 from training.jobs import Accelerator, Jobs, default_recipe
+from training.settings import Quantization
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +32,14 @@ class Serving:
         base_model: str,
         loader: Callable[[], Base] | None = None,
         dollars_per_hour: float = 0.3,
+        quantization: Quantization = "",
     ) -> None:
         self.home = home
         self.base_name = base_model or default_name()
         self.adapters = home / "adapters"
         self.files = Files(home / "files")
         self.accelerator = Accelerator()
-        self._loader = loader or (lambda: load_base(self.base_name, home / "models"))
+        self._loader = loader or (lambda: load_base(self.base_name, home / "models", quantization=quantization))
         self._base: Base | None = None
         self._failure: LikemeError | None = None
         self._ready = threading.Event()

@@ -1,12 +1,14 @@
 """The model server's environment, on one page."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from storage.errors import BadInput, MissingSetting
 
+Quantization = Literal["", "nf4", "none"]
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -17,6 +19,7 @@ class Settings(BaseSettings):
 
     likeme_home: Path = Path("data")  # one owner's folder
     base_model: str = ""  # path or hub name; empty: Qwen/Qwen3-8B with a GPU, smollm2 without
+    quantization: Quantization = ""  # nf4: 4 bits a weight; empty: where the card is too small for 16
     model_host: str = "127.0.0.1"
     model_port: int = Field(default=8765, ge=0, le=65535)  # 0: any free one
     model_token: SecretStr = SecretStr("")  # bearer token; needed beyond loopback

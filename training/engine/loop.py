@@ -66,11 +66,22 @@ def train(
     """
     if not examples:
         raise BadInput("The training file holds no example: import a history with replies of yours first.")
+    if parallel.rank() == 0:
+        parallel.agree((recipe, examples, validation, out, seed))  # what `follow` waits for
     run = _Run(base, recipe, examples, validation, out, on_event, seed)
     wish = run.go(between_steps)
     if wish != "go on":
         return run.result(None)
     return run.result(run.save())
+
+
+def follow(base: Base) -> None:
+    """Train along with process 0, whatever it trains, until it ends (parallel.py)."""
+
+    def along(recipe: Recipe, examples: Any, validation: Any, out: Path, seed: int) -> None:
+        train(base, recipe, examples, validation, out, lambda _: None, lambda: "go on", seed)
+
+    parallel.follow(along)
 
 
 class _Run:
@@ -122,7 +133,7 @@ class _Run:
             self._tell(stock_valid_loss=self._progress.stock_loss)
         for batch, following in pairwise([*self._batches(), None]):
             assert batch is not None
-            wish = between_steps()
+            wish = parallel.agree(between_steps())
             if wish == "pause":
                 self._checkpoint()
             elif wish == "cancel":
@@ -174,10 +185,10 @@ class _Run:
                     yield [self._examples[i] for i in chosen]
 
     def _train_on(self, batch: Sequence[Encoded], following: Sequence[Encoded] | None) -> None:
-        at = self._progress
         began = time.monotonic()
-        rate = self._recipe.learning_rate * self._schedule(at.step)
+        rate = self._recipe.learning_rate * self._schedule(self._progress.step)
         loss = self._one_step(batch, following, rate)
+        at = self._progress  # only now: backing off puts another in its place
         at.training_seconds += time.monotonic() - began
         if not math.isfinite(loss):
             raise ModelError("The training diverged (its loss is no number any more): lower the recipe's rate.")
@@ -209,9 +220,9 @@ class _Run:
 
     def _rows_of(self, batch: Sequence[Encoded]) -> list[Any]:
         """This process's rows of a step, ready for the card."""
-        packed = self._base.rows(batch, self._plan.row_tokens, self._shared)
-        replies = sum(len(row.targets) for row in packed)
-        return [self._step.prepare(row, replies) for row in parallel.share(packed)]
+        replies = sum(example.reply_tokens for example in batch)
+        packed = self._base.rows(parallel.share(batch), self._plan.row_tokens, self._shared)
+        return [self._step.prepare(row, replies) for row in packed]
 
     def _back_off(self) -> None:
         plan = next(self._plans, None)
@@ -257,11 +268,13 @@ class _Run:
 
     def _measured(self, model: Any) -> float:
         """The held-out loss of a model, without compiling its layers a second time for it."""
-        model.eval()
-        with torch.compiler.set_stance("force_eager"):
-            loss = loss_of(self._base, model, self._held_out, self._recipe.row_tokens).loss
-        self._voice.train()
-        return loss
+        loss = 0.0
+        if parallel.rank() == 0:
+            model.eval()
+            with torch.compiler.set_stance("force_eager"):
+                loss = loss_of(self._base, model, self._held_out, self._plan.row_tokens).loss
+            self._voice.train()
+        return parallel.agree(loss)
 
     def _schedule(self, step: int) -> float:
         """Linear warm-up, then a cosine to zero. Short runs warm up shorter."""

@@ -19,12 +19,14 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
 from storage.errors import ModelError, OutOfMemory
 from training.dataset.render import END_OF_TURN, Encoded
-from training.engine import attention, dora
+from training.engine import attention, dora, recipe
 from training.engine.packing import Row, rows, single_rows
+from training.engine.plan import smallest
+from training.settings import Quantization
 
 EMBEDDED = "smollm2"
 GPU_DEFAULT = "Qwen/Qwen3-8B"
@@ -71,6 +73,11 @@ class Base:
             where = torch.device("cpu") if wanted else self.device
             embeddings.weight.data = embeddings.weight.data.to(where)
 
+    @property
+    def in_4_bits(self) -> bool:
+        """Whether its linear layers are kept in nf4."""
+        return getattr(self.model, "is_loaded_in_4bit", False)
+
     @contextlib.contextmanager
     def speaking(self, adapter: str | None) -> Iterator[Any]:
         """The model to call with `adapter` at work; None: the stock model."""
@@ -89,8 +96,12 @@ def default_name() -> str:
     return GPU_DEFAULT if torch.cuda.is_available() else EMBEDDED
 
 
-def load_base(name: str, models_dir: Path, device: str | None = None) -> Base:
-    """Load `name` ("" for the default): bf16 on a GPU, fp32 on the CPU. ModelError says what is missing."""
+def load_base(name: str, models_dir: Path, device: str | None = None, quantization: Quantization = "") -> Base:
+    """Load `name` ("" for the default): bf16 on a GPU, fp32 on the CPU. ModelError says what is missing.
+
+    `quantization` "nf4" keeps the linear layers in 4 bits (QLoRA, arXiv 2305.14314), "none" never does,
+    "" does where the card could not train the model otherwise.
+    """
     _quiet()
     name = name or default_name()
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -98,15 +109,22 @@ def load_base(name: str, models_dir: Path, device: str | None = None) -> Base:
     dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation="sdpa")
+        if not quantization and where.type == "cuda" and not _trainable(source, where):
+            log.info("%s is loaded in 4 bits: the card is too small for it in 16", name)
+            quantization = "nf4"
+        options = _nf4(where, dtype) if quantization == "nf4" else {}
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation="sdpa", **options)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(_missing(name, error)) from error
     try:
-        model = model.to(where)  # type: ignore[arg-type]
+        model = model if options else model.to(where)  # type: ignore[arg-type]
     except torch.cuda.OutOfMemoryError as error:
         raise OutOfMemory(
             f"The GPU's memory does not hold {name}: close what else uses it, or set BASE_MODEL to a smaller one."
         ) from error
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # it repacks weights at the first use, and then can't train
     return prepared(name, model, tokenizer)
 
 
@@ -128,6 +146,22 @@ def prepared(name: str, model: PreTrainedModel, tokenizer: Any) -> Base:
     model.requires_grad_(False)
     model.eval()
     return Base(name, model, tokenizer, next(model.parameters()).device, packs=attention.install(model))
+
+
+def _trainable(source: str, card: torch.device) -> bool:
+    """Whether the smallest way to train the model in bf16 fits the whole card."""
+    with torch.device("meta"):
+        shape = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source), dtype=torch.bfloat16)
+    return smallest(shape, recipe.load("fast")).total <= torch.cuda.mem_get_info(card)[1]
+
+
+def _nf4(where: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("A base model in 4 bits needs bitsandbytes: pip install -c constraints.txt -e '.[model,nf4]'.")
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    return {"quantization_config": config, "device_map": {"": where}}
 
 
 def _embedded(models_dir: Path) -> Path:

@@ -15,6 +15,7 @@ from training.engine.recipe import Recipe
 
 GIB = 2**30
 DRAFTING = GIB // 2  # for drafts between the steps, and the allocator's own waste
+LEAST_FULL_ROW = 1024  # below it, checkpointing layers costs less than smaller rows do
 SMALLEST_ROW = 256
 LOGIT_CHUNK = 128  # reply tokens whose logits exist at once (reply_loss.py)
 
@@ -49,7 +50,10 @@ class Memory:
 
 
 def ladder(model: PreTrainedModel, recipe: Recipe) -> Iterator[Plan]:
-    """Every plan, the fastest first: whole steps in a row, smaller rows, more and more layers checkpointed."""
+    """Every plan, the fastest first: whole steps in a row, smaller rows, more and more layers checkpointed.
+
+    Rows shrink by a fifth at a time: a step that just misses one row pays for the weights' way to the chip twice.
+    """
     layers = model.config.get_text_config().num_hidden_layers
     first = layers if recipe.gradient_checkpointing else 0
     plan = Plan(recipe.row_tokens, first, False)
@@ -57,8 +61,8 @@ def ladder(model: PreTrainedModel, recipe: Recipe) -> Iterator[Plan]:
     if not _tied(model):
         plan = replace(plan, host_embeddings=True)
         yield plan
-    while plan.row_tokens >= 2048:
-        plan = replace(plan, row_tokens=plan.row_tokens // 2)
+    while (smaller := plan.row_tokens * 4 // 5 // 64 * 64) >= LEAST_FULL_ROW:
+        plan = replace(plan, row_tokens=smaller)
         yield plan
     for quarter in (1, 2, 3, 4):
         if layers * quarter // 4 > plan.checkpointed:
@@ -74,6 +78,12 @@ def choose(model: PreTrainedModel, recipe: Recipe, budget: int | None) -> Iterat
     plans = list(ladder(model, recipe))
     fitting = (i for i, plan in enumerate(plans) if budget is None or needed(model, recipe, plan).total <= budget)
     return iter(plans[next(fitting, len(plans) - 1) :])
+
+
+def smallest(model: PreTrainedModel, recipe: Recipe) -> Memory:
+    """What the last rung takes: less than this can't train the model."""
+    *_, last = ladder(model, recipe)
+    return needed(model, recipe, last)
 
 
 def needed(model: PreTrainedModel, recipe: Recipe, plan: Plan) -> Memory:

@@ -1,0 +1,87 @@
+"""What is planned for a card, and what happens when it does not fit after all."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from storage.errors import OutOfMemory
+from tests.model_fixtures import SHARED, tiny_base
+from tests.training.engine.test_exactness import RECIPE, conversations
+from training.engine import loop, recipe
+from training.engine.plan import GIB, choose, ladder, needed
+from training.engine.step import Eager
+
+
+@pytest.fixture(scope="module")
+def qwen3_8b() -> Any:
+    """The 8B model's shape, without its weights."""
+    if not (SHARED / "qwen3").is_dir():
+        pytest.skip("Qwen3's configuration is not beside the project (../shared/qwen3)")
+    with torch.device("meta"):
+        return Qwen3ForCausalLM(Qwen3Config.from_pretrained(str(SHARED / "qwen3"))).to(torch.bfloat16)
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_every_rung_of_the_ladder_takes_less_than_the_one_above(qwen3_8b: Any, name: str) -> None:
+    chosen = recipe.load(name)
+    sizes = [needed(qwen3_8b, chosen, plan).total for plan in ladder(qwen3_8b, chosen)]
+    assert len(sizes) > 2
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_a_24_gb_card_trains_the_8b_model_without_checkpointing_and_a_20_gb_one_with_it(qwen3_8b: Any) -> None:
+    fast = recipe.load("fast")
+    on_24, on_20 = (next(choose(qwen3_8b, fast, gib * GIB)) for gib in (22, 18.5))
+    assert on_24.checkpointed == 0
+    assert on_20.checkpointed > 0
+    for plan, gib in ((on_24, 22), (on_20, 18.5)):
+        assert needed(qwen3_8b, fast, plan).total <= gib * GIB
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, calls: set[int]) -> None:
+    """Let the CPU run out of a card's memory at these rows."""
+    real, count = Eager.add, iter(range(10_000))
+
+    def add(self: Eager, prepared: Any) -> torch.Tensor:
+        loss = real(self, prepared)  # its gradient is there already: the step must not count it twice
+        if next(count) in calls:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return loss
+
+    monkeypatch.setattr(Eager, "add", add)
+
+
+def test_out_of_memory_goes_on_from_the_same_step_with_the_same_numbers(
+    smollm2_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny_base(smollm2_tokenizer)
+    gentle = RECIPE.model_copy(update={"learning_rate": 1e-3, "row_tokens": 4096, "epochs": 1})
+    told: list[dict[str, Any]] = []
+
+    def adapter(name: str) -> dict[str, torch.Tensor]:
+        result = loop.train(base, gentle, conversations(64), [], tmp_path / name, told.append, lambda: "go on")
+        assert result.adapter is not None
+        return load_file(result.adapter / "adapter_model.safetensors")
+
+    undisturbed = adapter("undisturbed")
+    told.clear()
+    failing(monkeypatch, {2, 4})
+    disturbed = adapter("disturbed")
+    assert [event["step"] for event in told if "train_loss" in event] == [1, 2, 3, 4]
+    messages = [event["message"] for event in told if "message" in event]
+    assert [message[:40] for message in messages] == [f"Out of GPU memory: going on from step {n} " for n in (2, 3)]
+    for name, tensor in undisturbed.items():
+        assert torch.allclose(tensor, disturbed[name], atol=1e-4), name
+
+
+def test_where_nothing_fits_the_run_ends_with_what_to_do(
+    smollm2_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny_base(smollm2_tokenizer)
+    failing(monkeypatch, set(range(10_000)))
+    with pytest.raises(OutOfMemory, match="close what else uses it"):
+        loop.train(base, RECIPE, conversations(16), [], tmp_path, lambda _: None, lambda: "go on")
