@@ -11,11 +11,15 @@ from storage.errors import BadInput, MissingSetting
 class Settings(BaseSettings):
     """Read from the environment and .env."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=".env")
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=".env", env_ignore_empty=True)
 
     bot_token: SecretStr = SecretStr("")  # from @BotFather
     owner_id: int = 0  # your Telegram user id: nobody else can command the bot
     bot_api_url: str = "https://api.telegram.org"  # or a Bot API server of your own
+    api_id: int = 0  # your own account through the API: from my.telegram.org/apps
+    api_hash: SecretStr = SecretStr("")  # beside it there
+    mtproto_server: str = ""  # host:port of a test server instead of Telegram's
+    mtproto_key: str = ""  # the file with that server's RSA key
     model_url: str = ""  # a model server elsewhere; empty: `likeme run` starts its own
     model_token: SecretStr = SecretStr("")  # that server's bearer token
     likeme_home: Path = Path("data")  # everything of one owner
@@ -37,3 +41,10 @@ def require_bot(settings: Settings) -> None:
         raise MissingSetting("BOT_TOKEN is not set: make a bot with @BotFather and put its token into .env.")
     if not settings.owner_id:
         raise MissingSetting("OWNER_ID is not set: put your Telegram user id into .env (@userinfobot tells it).")
+
+
+def require_api(settings: Settings) -> None:
+    """What the owner's own account can't do without."""
+    for name, value in (("API_ID", settings.api_id), ("API_HASH", settings.api_hash.get_secret_value())):
+        if not value:
+            raise MissingSetting(f"{name} is not set: make an app on my.telegram.org/apps and put {name} into .env.")

@@ -8,6 +8,7 @@
     ├── ModelError        the model server refused, failed or is not there
     │   └── OutOfMemory   the accelerator's memory does not hold the smallest plan
     └── TelegramError     Telegram refused or is not there
+        └── NotSignedIn   no session of the owner's account, or it was ended
 
 A message is one line: what, which, what to do. The command line prints it and exits with
 `exit_code`; nothing of this tree ever reaches a person as a traceback.
@@ -54,3 +55,7 @@ class TelegramError(LikemeError):
     """Telegram refused, or can't be reached."""
 
     exit_code = 5
+
+
+class NotSignedIn(TelegramError):
+    """There is no session of the owner's own account, or Telegram has ended it."""

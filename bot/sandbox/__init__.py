@@ -4,5 +4,6 @@ world.py    people, chats, messages, polls: what happens, without any wire
 wire.py     the world's things as the Bot API's JSON
 botapi.py   the Bot API's methods over the world
 server.py   HTTP on loopback: /bot<token>/<method>
+mtproto/    the same world over MTProto, for an owner's own client
 sample.py   the sample history, as a Telegram Desktop export
 """

@@ -1,7 +1,8 @@
-"""A small Telegram: users, chats, messages, buttons, polls. It knows no HTTP.
+"""A small Telegram: users, chats, messages, buttons, polls, cloud drafts. It knows no HTTP and no MTProto.
 
-People act by its methods (send, tap, vote …), bots by the Bot API over it. Whatever happens is an
-`Event` that observers get: each bot's queue of updates is one observer, a scripted friend another.
+People act by its methods (send, write, tap, vote …), bots by the Bot API over it, an owner's own client by
+MTProto. Whatever happens is an `Event` that observers get: each bot's queue of updates is one observer, each
+account's another, a scripted friend a third.
 """
 
 import asyncio
@@ -28,10 +29,13 @@ class User:
 
 @dataclass(slots=True)
 class Chat:
-    """A private chat (its id is the person's, seen from the bot) or a group."""
+    """A private chat with the bot (its id is the person's), a group, or a personal chat of two people.
+
+    The id of a personal chat is the world's own: each of the two knows it by the other's id.
+    """
 
     chat_id: int
-    kind: Literal["private", "group"]
+    kind: Literal["private", "group", "personal"]
     title: str
     members: list[int]
 
@@ -91,6 +95,7 @@ class Message:
     poll: Poll | None = None
     photo: Photo | None = None
     edited: datetime | None = None
+    business_bot: int | None = None  # the bot that sent it in the sender's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +117,22 @@ class Vote:
     chosen: tuple[int, ...]
 
 
-Kind = Literal["message", "edited", "deleted", "tap", "vote", "poll", "answer", "typing"]
+@dataclass(frozen=True, slots=True)
+class CloudDraft:
+    """Words that a person has typed in a chat and not sent, as all his devices show them."""
+
+    user: int
+    chat_id: int
+    text: str
+    date: datetime
+
+
+Kind = Literal["message", "edited", "deleted", "tap", "vote", "poll", "answer", "typing", "draft"]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something happened. `what` is a Message, Tap, Vote, Poll or (tap id, text)."""
+    """Something happened. `what` is a Message, Tap, Vote, Poll, CloudDraft or (tap id, text)."""
 
     kind: Kind
     what: Any
@@ -132,11 +147,13 @@ class World:
         self.bots: dict[str, User] = {}  # by token
         self.chats: dict[int, Chat] = {}
         self.messages: dict[tuple[int, int], Message] = {}
+        self.drafts: dict[tuple[int, int], CloudDraft] = {}  # by (user, chat)
         self.photos: dict[str, Photo] = {}
         self.commands: dict[tuple[int, str], list[dict[str, str]]] = {}  # (bot, scope as JSON)
         self.started: set[tuple[int, int]] = set()  # (user, bot): a bot can't write first
         self._observers: list[Callable[[Event], None]] = []
         self._ids = itertools.count(1)
+        self._personal = itertools.count(10**13)
 
     def add_user(self, user_id: int, first_name: str, last_name: str = "", username: str = "") -> User:
         """A person."""
@@ -164,15 +181,29 @@ class World:
             self.chats[user_id] = Chat(user_id, "private", name, [user_id])
         return self.chats[user_id]
 
+    def between(self, one: int, other: int) -> Chat:
+        """The personal chat of two people; of one with himself: his saved messages."""
+        both = {one, other}
+        found = (chat for chat in self.chats.values() if chat.kind == "personal" and set(chat.members) == both)
+        chat = next(found, None)
+        if chat is None:
+            chat = Chat(next(self._personal), "personal", "", sorted(both))
+            self.chats[chat.chat_id] = chat
+        return chat
+
+    def history(self, chat_id: int) -> list[Message]:
+        """A chat's messages, oldest first."""
+        return [message for (chat, _), message in self.messages.items() if chat == chat_id]
+
     def now(self) -> datetime:
         """The world's clock."""
         return datetime.now(UTC)
 
     # What people and bots do
 
-    def post(self, sender: int, chat_id: int, **content: Any) -> Message:
-        """A new message."""
-        message = Message(chat_id, next(self._ids), sender, self.now(), **content)
+    def post(self, sender: int, chat_id: int, date: datetime | None = None, **content: Any) -> Message:
+        """A new message; `date` for one of the past."""
+        message = Message(chat_id, next(self._ids), sender, date or self.now(), **content)
         self.messages[chat_id, message.message_id] = message
         self._happened("message", message, chat_id)
         return message
@@ -186,6 +217,17 @@ class World:
             length = len(text.split()[0])
             content["entities"] = [{"type": "bot_command", "offset": 0, "length": length}]
         return self.post(user, chat_id, text=text, **content)
+
+    def write(self, sender: int, receiver: int, text: str, **content: Any) -> Message:
+        """A person writes to another one."""
+        return self.post(sender, self.between(sender, receiver).chat_id, text=text, **content)
+
+    def type_draft(self, user: int, chat_id: int, text: str) -> CloudDraft:
+        """A person types in a chat without sending; "" clears it."""
+        draft = CloudDraft(user, chat_id, text, self.now())
+        self.drafts[user, chat_id] = draft
+        self._happened("draft", draft, chat_id)
+        return draft
 
     def forward(self, user: int, chat_id: int, text: str, origin: int | str) -> Message:
         """A person forwards somebody's words; a name instead of an id when that one hides his account."""
