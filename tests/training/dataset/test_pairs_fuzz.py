@@ -5,7 +5,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Indel
 
@@ -20,7 +20,6 @@ WAITS = (0, 1, 60, OPTIONS.burst_seconds, OPTIONS.burst_seconds + 1, OPTIONS.gap
 FORMS = (MessageKind.POLL, MessageKind.LOCATION, MessageKind.CONTACT, MessageKind.GAME, MessageKind.INVOICE)
 REFUSED = (MessageKind.SERVICE, MessageKind.OTHER)
 _NAMED = re.compile(r"c(-?\d+)m(\d+)")
-fuzzed = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # Sentences that come again, whole, nearly, and inside others: what a split has to keep apart.
 SENTENCES = (
@@ -67,7 +66,6 @@ ODD = st.fixed_dictionaries(
 )
 
 
-@fuzzed
 @given(data=st.data(), kind=st.sampled_from(ChatKind), included=st.sampled_from((None, True, False)))
 def test_no_pair_crosses_a_chat_or_a_silence_and_every_message_is_counted(
     data: st.DataObject, kind: ChatKind, included: bool | None
@@ -135,7 +133,6 @@ def histories(draw: st.DrawFn) -> list[ChatPairs]:
     return [pairs_of(Chat(n, ChatKind.PERSONAL, "Chat"), draw(messages(n, texts | unique)), OPTIONS) for n in chats]
 
 
-@fuzzed
 @given(chats=histories(), share=st.sampled_from((0.05, 0.2, 0.5)), seed=st.integers(0, 3))
 def test_no_reply_leaks_into_the_other_split_and_every_pair_is_counted(
     chats: list[ChatPairs], share: float, seed: int

@@ -52,7 +52,7 @@ def test_look_alikes_of_the_table_stay_as_they_are(kind: str) -> None:
         assert redact(text) == (text, {})
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=5 * settings().max_examples)
 @given(st.lists(pieces, max_size=8), st.sampled_from(("", " ", "\n")))
 def test_masking_twice_changes_nothing(parts: list[str], between: str) -> None:
     masked, _ = redact(between.join(parts))
