@@ -1,3 +1,10 @@
-"""Fixtures of the whole house."""
+"""Fixtures of the whole house; how long it is fuzzed: `make test ARGS=--hypothesis-profile=long` for an hour."""
+
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.sandbox_fixtures", "tests.model_fixtures", "tests.mtproto_fixtures"]
+
+_SLOW_DRAWS = (HealthCheck.too_slow, HealthCheck.data_too_large)
+settings.register_profile("quick", max_examples=60, deadline=None, suppress_health_check=_SLOW_DRAWS)
+settings.register_profile("long", settings.get_profile("quick"), max_examples=5000)
+settings.load_profile("quick")

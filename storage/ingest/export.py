@@ -28,7 +28,7 @@ from storage.ingest.overview import NeedsOverview, Overview
 from storage.ingest.passes import Outcome, read_through
 from storage.ingest.reading import TWICE, Batch, Owner, Reading
 from storage.ingest.relay import Relay
-from storage.ingest.report import ImportReport, Tally
+from storage.ingest.report import ImportReport
 from storage.rows import Row, add_rows, index_rows, last_rowid, mark_deleted, newest_ids, replace_rows
 
 __all__ = ["HOW_TO_EXPORT", "ImportReport", "import_export"]
@@ -51,13 +51,14 @@ async def import_export(
     files = files_of(path)
     for file in files:
         check_start(file)
-    tally, progress = Tally(), _Progress(on_progress)
+    report, progress = ImportReport(), _Progress(on_progress)
     left = sum(file.stat().st_size for file in files)
     for file in files:
         left -= file.stat().st_size
         found = await _Import(database, file, me, now, progress, left).run()
-        tally.add(found, file.name if len(files) > 1 else "")
-    return tally.report(time.monotonic() - started)
+        report.add(found, file.name if len(files) > 1 else "")
+    report.seconds = time.monotonic() - started
+    return report
 
 
 class _Progress:
@@ -94,12 +95,12 @@ class _Import:
         self._progress = progress
         self._later = later
         self._size = file.stat().st_size
-        self._tally = Tally()
+        self._report = ImportReport()
         self._overview: Overview | None = None
         self._stored: dict[int, int] = {}
         self._begun = self._attempt = 0
 
-    async def run(self) -> Tally:
+    async def run(self) -> ImportReport:
         """Read the file in one go, or look it over first where that is needed."""
         self._begun = await last_rowid(self._database)
         self._stored = await newest_ids(self._database)
@@ -110,7 +111,7 @@ class _Import:
         except NeedsOverview:
             self._overview = await self._look_over()
             await self._take_in()
-        return self._tally
+        return self._report
 
     async def _look_over(self) -> Overview:
         overview = Overview()
@@ -120,22 +121,23 @@ class _Import:
         return overview
 
     async def _take_in(self) -> None:
-        self._attempt, self._tally = await last_rowid(self._database), Tally()
+        self._attempt, self._report = await last_rowid(self._database), ImportReport()
         owner = Owner(self._file, self._me, await history.account(self._database))
         readings: list[Reading] = []
 
         def reading(relay: Relay[Batch]) -> Reading:
-            readings.append(Reading(owner, self._tally, self._stored, self._overview, relay.put))
+            readings.append(Reading(owner, self._report, self._stored, self._overview, relay.put))
             return readings[0]
 
         outcome = await self._pass_over(reading, 0)
-        self._tally.owner = self._tally.owner or account_of(outcome.root.get("personal_information"))
-        self._check(outcome, self._tally.owner is not None or bool(self._tally.chats))
-        self._tally.notes.update({f"{what}, mended": n for what, n in outcome.mended.items()})
+        self._report.owner = self._report.owner or account_of(outcome.root.get("personal_information"))
+        self._check(outcome, self._report.owner is not None or bool(self._report.chats))
+        self._report.notes.update({f"{what}, mended": n for what, n in outcome.mended.items()})
         if outcome.strays:
-            self._tally.left_out["in the list of chats, but no chat"] += outcome.strays
+            self._report.seen += outcome.strays
+            self._report.left_out["in the list of chats, but no chat"] += outcome.strays
         if outcome.damage:
-            self._tally.damage.append(f"{readings[0].place}, {outcome.damage}")
+            self._report.damage = f"{readings[0].place}, {outcome.damage}"
 
     async def _pass_over(self, sink_for: "Callable[[Relay[Batch]], Overview | Reading]", later: int) -> Outcome:
         outcomes: list[Outcome] = []
@@ -169,23 +171,23 @@ class _Import:
             taken()
             await index_rows(self._database, added)
             for chat in batch.covered:
-                self._tally.deleted += await mark_deleted(
+                self._report.deleted += await mark_deleted(
                     self._database, chat.chat_id, chat.ids, self._now, own_only=chat.own_only
                 )
-        self._tally.new += added.count
+        self._report.new += added.count
 
     def _judge(self, zoneless: set[tuple[int, int]], rowid: int, stored: Row, row: Row) -> Row | None:
         if rowid > self._attempt:  # the same id, earlier in this file
-            self._tally.messages[row[5]] -= 1
-            self._tally.left_out[TWICE] += 1
+            self._report.messages[row[5]] -= 1
+            self._report.left_out[TWICE] += 1
             return row if row != stored and _edited(row) >= _edited(stored) else None
         kept = self._later_state(stored, row, row[:2] in zoneless)
         if rowid > self._begun:  # an attempt at this file before this one
-            self._tally.new += 1
+            self._report.new += 1
         elif kept == stored:
-            self._tally.unchanged += 1
+            self._report.unchanged += 1
         else:
-            self._tally.updated += 1
+            self._report.updated += 1
         return None if kept == stored else kept
 
     def _later_state(self, stored: Row, row: Row, zoneless: bool) -> Row:

@@ -173,9 +173,9 @@ class Thorough:
 
 
 def _fits(number: bytes) -> bool:
-    """Into 64 bits, as the parser wants it."""
+    """Into 64 bits as the parser counts them: sign and amount."""
     if number.lstrip(b"-").isdigit():
-        return len(number) <= 20 and -(2**63) <= int(number) < 2**63
+        return len(number) <= 20 and abs(int(number)) < 2**63
     return math.isfinite(float(number))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from storage.errors import BadInput
 from storage.ingest.entries import account_of, chat_of, has_old_ids, row_of, whole_number
 from storage.ingest.overview import NeedsOverview, Overview
-from storage.ingest.report import Tally
+from storage.ingest.report import ImportReport
 from storage.ingest.walk import OpenChat
 from storage.records import Account, Chat
 from storage.rows import Row
@@ -82,13 +82,13 @@ class Reading:
     def __init__(
         self,
         owner: Owner,
-        tally: Tally,
+        report: ImportReport,
         stored: Collection[int],
         overview: Overview | None,
         put: Callable[[Batch], None],
     ) -> None:
         self._owner = owner
-        self._tally = tally
+        self._report = report
         self._stored = stored  # chats that the database has messages of
         self._overview = overview
         self._put = put
@@ -106,8 +106,9 @@ class Reading:
         """Take the next entries of a chat."""
         if chat.index != self._index:
             self._begin(chat, entries)
+        self._report.seen += len(entries)
         if self._chat is None:
-            self._tally.left_out["in a chat without an id"] += len(entries)
+            self._report.left_out["in a chat without an id"] += len(entries)
             return
         for start in range(0, len(entries), BATCH):
             self._convert(entries[start : start + BATCH], self._chat.chat_id)
@@ -140,10 +141,10 @@ class Reading:
         batch = self._batch
         if self._may_repeat:
             batch.rows = self._without_repeats(batch.rows)
-        self._tally.own += sum(row[4] for row in batch.rows)
-        self._tally.messages.update(Counter(row[5] for row in batch.rows))
+        self._report.own += sum(row[4] for row in batch.rows)
+        self._report.messages.update(Counter(row[5] for row in batch.rows))
         if batch.zoneless:
-            self._tally.notes[ZONELESS] += len(batch.zoneless)
+            self._report.notes[ZONELESS] += len(batch.zoneless)
         if batch.chats or batch.rows or batch.covered:
             self._put(batch)
             batch.owner = None
@@ -154,7 +155,7 @@ class Reading:
         if not self._own:
             owner = self._owner.found(chat.root, self._overview)
             self._own = f"user{owner.user_id}"
-            self._tally.owner = self._batch.owner = owner
+            self._report.owner = self._batch.owner = owner
         self._old_ids = self._old_ids or has_old_ids(entries)
         if self._overview is not None:
             found = self._overview.reaches[chat.index].chat
@@ -165,7 +166,7 @@ class Reading:
         self._index, self._chat, self._last, self._ids = chat.index, found, _BEFORE_ALL, None
         if found is not None:
             self._batch.chats.append(found)
-            self._tally.chats[found.kind.value] += 1
+            self._report.chats[found.kind.value] += 1
             self._ids = array("q") if found.chat_id in self._stored else None
             self._may_repeat |= found.chat_id in self._met
             self._met.add(found.chat_id)
@@ -175,7 +176,7 @@ class Reading:
         for entry in entries:
             row = row_of(entry, chat_id, own)
             if isinstance(row, str):
-                self._tally.left_out[row] += 1
+                self._report.left_out[row] += 1
                 continue
             if row[1] <= last:
                 self._may_repeat = True
@@ -194,7 +195,7 @@ class Reading:
             before = kept.get(row[:2])
             if before is None or (row[11] or 0) >= (before[11] or 0):
                 kept[row[:2]] = row
-        self._tally.left_out[TWICE] += len(rows) - len(kept)
+        self._report.left_out[TWICE] += len(rows) - len(kept)
         return list(kept.values())
 
 

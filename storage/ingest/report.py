@@ -8,72 +8,34 @@ from storage.records import Account
 
 
 @dataclass(slots=True)
-class Tally:
-    """The running counts; every entry of the file ends in `messages` or `left_out`."""
+class ImportReport:
+    """The counts of an import. Every entry `seen` in the file ends in `messages`, by kind, or in `left_out`,
+    by reason. `damage` names the place where a broken file ended, or is ""."""
 
     owner: Account | None = None
     chats: Counter[str] = field(default_factory=Counter)
     messages: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
-    new: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    deleted: int = 0
+    seen: int = 0
     own: int = 0
-    damage: list[str] = field(default_factory=list)
-
-    def add(self, other: "Tally", name: str) -> None:
-        """Add the counts of one file among several; `name` tells which."""
-        self.owner = other.owner or self.owner
-        for counts, more in zip(self._counters(), other._counters(), strict=True):
-            counts.update(more)
-        self.new += other.new
-        self.updated += other.updated
-        self.unchanged += other.unchanged
-        self.deleted += other.deleted
-        self.own += other.own
-        self.damage += [f"{name}, {damage}" if name else damage for damage in other.damage]
-
-    def _counters(self) -> tuple[Counter[str], ...]:
-        return self.chats, self.messages, self.left_out, self.notes
-
-    def report(self, seconds: float) -> "ImportReport":
-        """The counts as they stand."""
-        notes = +self.notes
-        total = sum(self.messages.values())
-        if total and not self.own:
-            notes["messages, none of them the owner's: is that the right account?"] = total
-        return ImportReport(
-            owner=self.owner,
-            chats=+self.chats,
-            messages=+self.messages,
-            left_out=+self.left_out,
-            notes=notes,
-            new=self.new,
-            updated=self.updated,
-            unchanged=self.unchanged,
-            deleted=self.deleted,
-            damage="; ".join(self.damage),
-            seconds=seconds,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class ImportReport:
-    """What an import did. `damage` names the place where a broken file ended, or is ""."""
-
-    owner: Account | None = None
-    chats: Mapping[str, int] = field(default_factory=Counter)
-    messages: Mapping[str, int] = field(default_factory=Counter)
-    left_out: Mapping[str, int] = field(default_factory=Counter)
-    notes: Mapping[str, int] = field(default_factory=Counter)
     new: int = 0
     updated: int = 0
     unchanged: int = 0
     deleted: int = 0
     damage: str = ""
     seconds: float = 0.0
+
+    def add(self, other: "ImportReport", name: str = "") -> None:
+        """Add the counts of one file among several; `name` tells which."""
+        self.owner = other.owner or self.owner
+        for counts in ("chats", "messages", "left_out", "notes"):
+            total = getattr(self, counts) + getattr(other, counts)  # without what came to nothing
+            setattr(self, counts, total)
+        for count in ("seen", "own", "new", "updated", "unchanged", "deleted"):
+            setattr(self, count, getattr(self, count) + getattr(other, count))
+        damage = f"{name}, {other.damage}" if name and other.damage else other.damage
+        self.damage = "; ".join(filter(None, (self.damage, damage)))
 
     def lines(self) -> list[str]:
         """The report for people."""
@@ -85,9 +47,11 @@ class ImportReport:
             f"{self.deleted:,} marked as deleted by the account, in {self.seconds:.1f} s",
         ]
         if self.left_out:
-            out.append(f"left out: {_counts(self.left_out)}")
+            out.append(f"left out of {self.seen:,} entries: {_counts(self.left_out)}")
         if self.notes:
             out.append(f"to know: {_counts(self.notes)}")
+        if total and not self.own:
+            out.append("none of the messages are the owner's: is that the right account?")
         if self.damage:
             out.append(f"the file is damaged: {self.damage}. What stands before that came in.")
         return out

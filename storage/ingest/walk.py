@@ -75,6 +75,7 @@ class Walk:
         self._pieces = _thinned(pieces)
         try:
             for _ in ijson.items(self, "", map_type=self._new_map, use_float=True):
+                _check_depth(self.root, self._place)
                 self._settle(over=True)
                 self._complete = True
         except (ijson.JSONError, UnicodeDecodeError) as error:
@@ -85,6 +86,7 @@ class Walk:
 
     def give_up(self, depth: int) -> OpenChat | None:
         """Give out what is complete before the break, with `depth` brackets open there; returns the chat it is in."""
+        self._settle(over=False)
         chat = self._chat
         if chat is None:
             return None
@@ -102,6 +104,7 @@ class Walk:
         if not size:  # ijson tries out whether bytes come
             return b""
         if self._begun and not self._complete and self._unsettled >= _SETTLE_EVERY:
+            _check_depth(self.root, self._place)
             self._idle = 0 if self._settle(over=False) else self._idle + self._unsettled
             self._unsettled = 0
             if self._idle > LONGEST_VALUE:
@@ -122,7 +125,6 @@ class Walk:
 
     def _settle(self, over: bool) -> bool:
         """Take out what is complete; whether there was anything."""
-        _check_depth(self.root, self._place)
         moved = self._dropped()
         if isinstance(self.root.get("messages"), list):
             return self._visit(self.root, closed=over) or moved

@@ -35,6 +35,7 @@ _DATE = re.compile(
     r"(?:\d{1,2}[./ -]\d{1,2}[./ -](?:19|20)\d\d|(?:19|20)\d\d[./ -]?(?:0\d|1[0-2])[./ -]?[0-3]\d)(?!\d)"
     r"|(?<![\d.])\d{1,2}\.\d{1,2}\.\d{2}(?![\d.])"
 )
+_NETWORK = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")  # 192.168.31.21
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:[ .\u00a0]\d{3})+")
 _PHONE_WORD = re.compile(
     r"(?<!\w)(?:\w*phone|tel|call|text|cell|mobile|whats-?app|signal|viber|dial|sms|(?:my|his|her|the) number|ring|fax|"
@@ -117,6 +118,8 @@ def _is_national(text: str, match: re.Match[str]) -> bool:
     raw, start = match[0], match.start()
     digits = re.sub(r"\D", "", raw)
     if _DATE.search(raw) or re.search(r"[./-]{2}", raw) or raw.count("(") != raw.count(")"):
+        return False
+    if _NETWORK.fullmatch(raw):
         return False
     before = max(0, start - 32)
     if _OTHER_NUMBER_WORD.search(text, before, start):

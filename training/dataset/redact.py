@@ -110,7 +110,7 @@ _ASKS_SECRET = re.compile(
 _QUOTES = "\"'`«»“”"
 _PASSWORD_HINTS = (
     "pass", "pw", "wort", "mdp", "contrase", "senha", "hasło", "parola", "şifre", "парол", "pin", "пин", "puk",
-    "key", "code", "schlüssel",
+    "key", "code", "schlüssel", "wachtwoord",
 )  # fmt: skip
 # What stands after "password" in ordinary talk, not as one.
 _ORDINARY = re.compile(
