@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
+from storage.errors import OutOfMemory
 from training.dataset.render import Message, encode_prompt, end_of_turn_id
 from training.engine.model import Base
-
 
 CANDIDATES = 256
 
@@ -58,13 +58,20 @@ def complete(
     generator = torch.Generator(device=base.device)
     generator.manual_seed(sampling.seed) if sampling.seed is not None else generator.seed()
     writers = [_Writer(base, sampling) for _ in range(sampling.n)]
-    for token_ids in _tokens(base, adapter, prompt, sampling, generator):
-        for index, (writer, token) in enumerate(zip(writers, token_ids, strict=True)):
-            piece = writer.take(token)
-            if piece and on_text is not None:
-                on_text(index, piece)
-        if all(writer.done for writer in writers):
-            break
+    try:
+        for token_ids in _tokens(base, adapter, prompt, sampling, generator):
+            for index, (writer, token) in enumerate(zip(writers, token_ids, strict=True)):
+                piece = writer.take(token)
+                if piece and on_text is not None:
+                    on_text(index, piece)
+            if all(writer.done for writer in writers):
+                break
+    except torch.OutOfMemoryError as error:
+        if base.decoder is not None:
+            base.decoder.release()
+        raise OutOfMemory(
+            "The GPU's memory is full: wait until the training is over, or ask for fewer drafts."
+        ) from error
     for index, writer in enumerate(writers):
         if (rest := writer.finish()) and on_text is not None:
             on_text(index, rest)

@@ -148,7 +148,7 @@ class Writing:
 
     _state: "_State"
     _replies: int
-    go_on: Callable[[Tensor], Tensor]  # each reply's newest token (replies,) -> logits of the next (replies, vocabulary)
+    go_on: Callable[[Tensor], Tensor]  # newest tokens (replies,) -> logits of the next (replies, vocabulary)
 
     @property
     def logits(self) -> Tensor:

@@ -121,8 +121,8 @@ def write(linear: Linear, layers: Sequence[Any]) -> None:
     linear.gain.fill_(1)
     row = 0
     for number, layer in enumerate(layers):
-        module = layer.base_layer if isinstance(layer, DoraLinear) else layer
-        end = row + module.out_features
+        module: Any = layer.base_layer if isinstance(layer, DoraLinear) else layer
+        end = row + int(module.out_features)
         if isinstance(layer, DoraLinear):
             rank, column = layer.lora_A.shape[0], number * SPARE
             linear.weight[linear.rows + column : linear.rows + column + rank].copy_(layer.lora_A)
@@ -174,7 +174,8 @@ def go_on(
 def normed(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """Root-mean-square norm over the last dimension, as transformers rounds it."""
     wide = x.float()
-    return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)).to(x.dtype)
+    scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+    return weight * (wide * scale).to(x.dtype)
 
 
 def _query_key_value(x: Tensor, layer: Layer, shape: Shape, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -208,7 +209,8 @@ def _attend(
     weights = scores.masked_fill(~seen, -torch.inf).softmax(-1).to(query.dtype)
     of_prompt = weights[..., :length].transpose(0, 1).reshape(shape.key_heads, replies * group, length) @ prompt[1]
     of_prompt = of_prompt.view(shape.key_heads, replies, group, size).transpose(0, 1)
-    return (of_prompt + weights[..., length:] @ own[1]).reshape(replies, heads * size)
+    attended: Tensor = of_prompt + weights[..., length:] @ own[1]
+    return attended.reshape(replies, heads * size)
 
 
 def _rest(x: Tensor, attended: Tensor, layer: Layer, shape: Shape) -> Tensor:
@@ -227,5 +229,5 @@ def _project(x: Tensor, linear: Linear) -> Tensor:
         raised = (low[:, None].float() * linear.up.float()).sum(-1)
     else:
         raised = F.linear(low, linear.up).float()
-    tuned = linear.gain * (plain + raised)
+    tuned: Tensor = linear.gain * (plain + raised)
     return (tuned if linear.bias is None else tuned + linear.bias).to(x.dtype)

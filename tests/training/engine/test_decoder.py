@@ -110,7 +110,8 @@ def test_the_gathered_weights_are_the_model_s_own_and_training_moves_nothing_apa
     assert attention.k_proj.weight.data_ptr() == layer.qkv.weight[attention.q_proj.out_features].data_ptr()
     with torch.no_grad():
         attention.v_proj.weight.add_(0.3)
-    torch.testing.assert_close(found(made, None, PROMPT, REPLIES), expected(model, PROMPT, REPLIES), rtol=1e-4, atol=1e-5)
+    wanted = expected(model, PROMPT, REPLIES)
+    torch.testing.assert_close(found(made, None, PROMPT, REPLIES), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_what_does_not_fit_is_left_to_transformers() -> None:
