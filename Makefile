@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP = .venv/bin/pip --disable-pip-version-check --no-input
 HOME_DEMO ?= data/demo
 
-.PHONY: demo test check lint setup bench-import clean
+.PHONY: demo test check lint setup bench-import bench-draft clean
 
 demo: .venv/model
 	.venv/bin/likeme demo --home $(HOME_DEMO) $(if $(HISTORY),--history "$(HISTORY)") $(if $(ONCE),--once)
@@ -21,6 +21,10 @@ setup: .venv/model
 
 bench-import: .venv/dev
 	.venv/bin/python bench/import_export.py
+
+# On a machine with an NVIDIA card: make bench-draft ON=gpu
+bench-draft: .venv/model
+	.venv/bin/python bench/draft.py $(or $(ON),cpu)
 
 # Everything `likeme` needs. The constraints pin every version; torch first, by its exact version, so that
 # a machine that keeps its own build of it is asked for that one. The embedded model's package would bring

@@ -256,9 +256,7 @@ def _likeme(device: str, workload: str, captured: bool) -> dict[str, Any]:
     return result
 
 
-def _measured(
-    device: str, step: Callable[[Any], None], batches: Sequence[Any], warm: Sequence[Any]
-) -> dict[str, Any]:
+def _measured(device: str, step: Callable[[Any], None], batches: Sequence[Any], warm: Sequence[Any]) -> dict[str, Any]:
     meter = _Meter(device)
     for batch in warm:
         step(batch)

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
+from storage.errors import OutOfMemory
 from training.dataset.render import Message, encode_prompt, end_of_turn_id
 from training.engine.model import Base
+
+CANDIDATES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Answer:
     completions: tuple[Completion, ...]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def complete(
     base: Base,
     adapter: str | None,
@@ -55,14 +58,20 @@ def complete(
     generator = torch.Generator(device=base.device)
     generator.manual_seed(sampling.seed) if sampling.seed is not None else generator.seed()
     writers = [_Writer(base, sampling) for _ in range(sampling.n)]
-    with base.speaking(adapter) as model:
-        for token_ids in _tokens(model, base, prompt, sampling, generator):
+    try:
+        for token_ids in _tokens(base, adapter, prompt, sampling, generator):
             for index, (writer, token) in enumerate(zip(writers, token_ids, strict=True)):
                 piece = writer.take(token)
                 if piece and on_text is not None:
                     on_text(index, piece)
             if all(writer.done for writer in writers):
                 break
+    except torch.OutOfMemoryError as error:
+        if base.decoder is not None:
+            base.decoder.release()
+        raise OutOfMemory(
+            "The GPU's memory is full: wait until the training is over, or ask for fewer drafts."
+        ) from error
     for index, writer in enumerate(writers):
         if (rest := writer.finish()) and on_text is not None:
             on_text(index, rest)
@@ -70,29 +79,79 @@ def complete(
 
 
 def _tokens(
-    model: torch.nn.Module, base: Base, prompt: list[int], sampling: Sampling, generator: torch.Generator
+    base: Base, adapter: str | None, prompt: list[int], sampling: Sampling, generator: torch.Generator
 ) -> Iterator[list[int]]:
-    """Yield the next token of each of the n replies, max_tokens times."""
+    """Yield the next token of each of the n replies, max_tokens times.
+
+    On a GPU the step after it is on its way before a token is read, so that the card never waits for Python.
+    """
+    logits, go_on = _begun(base, adapter, prompt, sampling)
+    for position in range(sampling.max_tokens):
+        chosen = _sample(logits.float(), sampling, generator)  # (n,)
+        read = _reader(chosen)
+        ahead = base.device.type == "cuda"
+        if not ahead:
+            yield read()
+        if position + 1 < sampling.max_tokens:
+            logits = go_on(chosen)
+        if ahead:
+            yield read()
+
+
+def _begun(
+    base: Base, adapter: str | None, prompt: list[int], sampling: Sampling
+) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+    """The first token's logits (n, vocabulary), and what turns newest tokens (n,) into the next ones' logits."""
+    with base.speaking(adapter) as model:
+        if base.decoder is not None:
+            voice = None if adapter is None else model
+            writing = base.decoder.begin(voice, prompt, sampling.n, sampling.max_tokens)
+            if writing is not None:
+                return writing.logits, writing.go_on
     output = model(input_ids=torch.tensor([prompt], device=base.device), use_cache=True, logits_to_keep=1)
     cache = output.past_key_values
     cache.batch_repeat_interleave(sampling.n)
-    logits = output.logits[:, -1].expand(sampling.n, -1)  # (n, vocabulary)
-    for position in range(sampling.max_tokens):
-        chosen = _sample(logits.float(), sampling, generator)  # (n, 1)
-        yield chosen[:, 0].tolist()
-        if position + 1 < sampling.max_tokens:
-            logits = model(input_ids=chosen, past_key_values=cache, use_cache=True).logits[:, -1]
+
+    def go_on(chosen: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = model(input_ids=chosen[:, None], past_key_values=cache, use_cache=True).logits[:, -1]
+        return logits
+
+    return output.logits[:, -1].expand(sampling.n, -1), go_on
+
+
+def _reader(chosen: torch.Tensor) -> Callable[[], list[int]]:
+    """Begin to bring tokens from the card; the result waits for them, and for nothing that was queued behind."""
+    if not chosen.is_cuda:
+        return chosen.tolist
+    here = torch.empty(chosen.shape, dtype=chosen.dtype, pin_memory=True)
+    here.copy_(chosen, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+
+    def read() -> list[int]:
+        arrived.synchronize()
+        ids: list[int] = here.tolist()
+        return ids
+
+    return read
 
 
 def _sample(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:
-    """(n, vocabulary) -> (n, 1): nucleus sampling; what lies outside the nucleus is never drawn."""
+    """(n, vocabulary) -> (n,): nucleus sampling; what lies outside the nucleus is never drawn.
+
+    A nucleus has at most CANDIDATES tokens: sorting a whole vocabulary costs a tenth of a step on a GPU. Drawn
+    by the race of exponentials, which torch.multinomial runs too, but not without waiting for the card.
+    """
     if sampling.temperature == 0:
-        return logits.argmax(-1, keepdim=True)
+        return logits.argmax(-1)
     probabilities = torch.softmax(logits / sampling.temperature, -1)
-    ranked, ids = probabilities.sort(-1, descending=True)
-    ranked[ranked.cumsum(-1) - ranked >= sampling.top_p] = 0
-    drawn = torch.multinomial(ranked, 1, generator=generator)
-    return ids.gather(-1, drawn)
+    ids = None
+    if sampling.top_p < 1:
+        probabilities, ids = probabilities.topk(min(CANDIDATES, logits.shape[-1]), -1)
+        probabilities = probabilities.where(probabilities.cumsum(-1) - probabilities < sampling.top_p, 0)
+    race = torch.empty_like(probabilities).exponential_(generator=generator)
+    winner = (probabilities / race).argmax(-1)
+    return winner if ids is None else ids.gather(-1, winner[:, None])[:, 0]
 
 
 class _Writer:

@@ -152,3 +152,7 @@ class Serving:
             self._failure = ModelError(f"{self.base_name} can't be loaded ({type(error).__name__}): see the log.")
         finally:
             self._ready.set()
+        if self._base is not None and self._base.device.type == "cuda" and self._base.decoder is not None:
+            with self.accelerator.hold():
+                self._base.decoder.warm_up()
+            log.info("ready to draft after %.1f s", time.monotonic() - started)

@@ -24,10 +24,10 @@ def test_greedy_decoding_is_what_transformers_generates(smollm2_tokenizer: Any) 
 
 def test_candidates_share_one_prefill_and_equal_single_greedy_ones(smollm2_tokenizer: Any) -> None:
     base = tiny_base(smollm2_tokenizer)
-    calls: list[int] = []
-    base.model.register_forward_pre_hook(lambda m, a, k: calls.append(k["input_ids"].shape[1]), with_kwargs=True)
+    read: list[int] = []
+    base.model.get_input_embeddings().register_forward_pre_hook(lambda module, ids: read.append(ids[0].numel()))
     many = complete(base, None, MESSAGES, Sampling(n=3, temperature=0, max_tokens=6))
-    assert calls == [len(encode_prompt(base.tokenizer, MESSAGES)), 1, 1, 1, 1, 1]
+    assert read == [len(encode_prompt(base.tokenizer, MESSAGES)), 3, 3, 3, 3, 3]
     one = complete(base, None, MESSAGES, Sampling(temperature=0, max_tokens=6))
     assert {c.text for c in many.completions} == {one.completions[0].text}
 

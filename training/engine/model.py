@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from storage.errors import ModelError, OutOfMemory
 from training.dataset.render import END_OF_TURN, Encoded
 from training.engine import attention, dora, recipe
+from training.engine.decoder import Decoder, decoder
 from training.engine.packing import Row, rows, single_rows
 from training.engine.plan import smallest
 from training.settings import Quantization
@@ -46,6 +47,7 @@ class Base:
     device: torch.device
     packs: bool = False  # whether it keeps packed examples apart; if not, each gets a row of its own
     voices: dict[str, Any] = field(default_factory=dict)  # the one used last stands last
+    decoder: Decoder | None = None  # None: transformers decodes
 
     def rows(self, examples: Sequence[Encoded], row_tokens: int, shared: int) -> list[Row]:
         """`examples` as the rows that go through the model, of at most `row_tokens` each."""
@@ -145,7 +147,8 @@ def prepared(name: str, model: PreTrainedModel, tokenizer: Any) -> Base:
         embeddings.__class__ = _Movable
     model.requires_grad_(False)
     model.eval()
-    return Base(name, model, tokenizer, next(model.parameters()).device, packs=attention.install(model))
+    device = next(model.parameters()).device
+    return Base(name, model, tokenizer, device, packs=attention.install(model), decoder=decoder(model))
 
 
 def _trainable(source: str, card: torch.device) -> bool:

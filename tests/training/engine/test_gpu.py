@@ -2,6 +2,7 @@
 
 import copy
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from training.engine import dora, recipe
 from training.engine.model import Base, prepared
 from training.engine.packing import shared_beginning
 from training.engine.step import Captured, Eager
+from training.generate import Sampling, _tokens
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]
 
@@ -89,3 +91,42 @@ def test_packed_examples_stay_apart_on_the_card() -> None:
     assert base.packs
     again = copy.copy(base)
     assert again.rows(batches()[0], 4096, 8)[0].shared == 8
+
+
+def test_captured_decoding_gives_the_logits_of_uncaptured_layers() -> None:
+    base = tiny()
+    assert base.decoder is not None
+    targets: list[Any] = ["all-linear", ["q_proj"]]
+    voices = [None, *(dora.voice(base.model, chosen, 8, 8, 0.0) for chosen in targets)]
+    for voice in voices[1:]:
+        with torch.no_grad():
+            for _, layer in dora.layers(voice):
+                layer.lora_B.normal_(0, 0.05)
+        dora.refresh(voice)
+        voice.eval()
+    draw = random.Random(1)
+    for length in (7, 64, 65, 150, 7):
+        for voice in (*voices, voices[0]):
+            prompt = [draw.randrange(900) for _ in range(length)]
+            replies = [[draw.randrange(900) for _ in range(4)] for _ in range(3)]
+            with torch.no_grad():
+                given = torch.tensor([[*prompt, *reply] for reply in replies], device="cuda")
+                wanted = (voice or base.model)(input_ids=given, use_cache=False).logits[:, length - 1 :].float()
+            writing = base.decoder.begin(voice, prompt, 3, 5)
+            assert writing is not None
+            found = [writing.logits.float().clone()]
+            for ids in zip(*replies, strict=True):
+                found.append(writing.go_on(torch.tensor(ids, device="cuda")).float().clone())
+            assert (torch.stack(found, 1) - wanted).norm() < 0.02 * wanted.norm()
+
+
+def test_a_seed_draws_the_same_replies_again_on_the_card() -> None:
+    base = tiny()
+    assert base.decoder is not None
+    drawn = []
+    for _ in range(2):
+        sampling = Sampling(n=3, max_tokens=20, seed=5)
+        generator = torch.Generator(device="cuda").manual_seed(5)
+        drawn.append(list(_tokens(base, None, list(range(30)), sampling, generator)))
+    assert drawn[0] == drawn[1]
+    assert len(drawn[0]) == 20

@@ -1,0 +1,247 @@
+"""Decoding with memory that stays where it is: the prompt read once, its keys and values shared by all replies.
+
+On a GPU reading a prompt and going on by one token are CUDA graphs of compiled layers, one for each padded
+shape; on the CPU the same functions run as they are. Whether the layers compute what transformers computes
+is tried when a model is loaded; a model of another build is decoded by transformers itself (generate.py).
+"""
+
+import logging
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.engine import layers
+from training.engine.attention import COARSE_ROUNDING, ROUNDING
+
+PROMPTS = (64, 128, 256, 512, 1024, 2048)  # a GPU pads to these: each shape is compiled and captured once
+REPLIES = (1, 4, 16)
+LENGTHS = (64, 128, 256, 512)
+USUAL = (250, 3, 64)  # prompt tokens, replies, their longest: what a card asks for
+
+log = logging.getLogger(__name__)
+
+
+class Decoder:
+    """One model's weights, ready to write. One request at a time."""
+
+    def __init__(self, model: Any) -> None:
+        body = model.base_model
+        if getattr(body.rotary_emb, "rope_type", "default") in ("dynamic", "longrope"):
+            raise ValueError("its positions depend on the length")
+        self._shape = layers.shape_of(model.config)
+        self._embeddings = model.get_input_embeddings()
+        self._head = model.get_output_embeddings().weight
+        self._norm = body.norm.weight.data
+        self._device, self._dtype = self._head.device, self._head.dtype
+        self.longest_prompt = min(PROMPTS[-1], model.config.max_position_embeddings - LENGTHS[0])
+        positions = torch.arange(min(PROMPTS[-1] + LENGTHS[-1], model.config.max_position_embeddings))
+        cos, sin = body.rotary_emb(self._norm, positions[None].to(self._device))
+        self._turns = cos[0], sin[0]
+        self._layers: dict[tuple[int, ...], list[layers.Layer]] = {(): []}
+        for layer in body.layers:
+            self._layers[()].append(layers.gather(layer))
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()  # else the gathered weights find no room between the holes of the old ones
+        self._voice: Callable[[], Any] = lambda: None
+        self._states: dict[tuple[int, int, int], _State] = {}
+        self._graphs: dict[tuple[Any, ...], torch.cuda.CUDAGraph] = {}
+        self._captures = False  # set once the layers have been tried
+
+    @torch.no_grad()
+    def begin(self, voice: Any | None, prompt: Sequence[int], replies: int, longest: int) -> "Writing | None":
+        """Read a prompt. None: this voice, or this length, is none of ours."""
+        adapted = self._adapted(voice)
+        if adapted is None or len(prompt) > self.longest_prompt or longest > LENGTHS[-1] or replies > REPLIES[-1]:
+            return None
+        sizes = len(prompt), replies, longest
+        if self._device.type == "cuda":
+            sizes = _up(len(prompt), PROMPTS), _up(replies, REPLIES), _up(longest, LENGTHS)
+        state = self._states.get(sizes)
+        if state is None:
+            if self._device.type != "cuda":
+                self._states.clear()
+            state = self._states[sizes] = _State.empty(len(self._layers[()]), self._shape, self._head, sizes)
+        if voice is not None and self._voice() is not voice:
+            self._speak(voice, adapted)
+        ids = torch.tensor([*prompt, *[0] * (sizes[0] - len(prompt))], device=self._device)
+        state.prompt.copy_(self._embeddings(ids))
+        state.length.fill_(len(prompt))
+        state.place.zero_()
+        self._run("read", adapted, sizes, lambda: self._read(self._layers[adapted], state))
+        return Writing(state, replies, lambda ids: self._go_on(adapted, sizes, state, ids))
+
+    def warm_up(self) -> None:
+        """Compile and capture what the first card will need."""
+        prompt, replies, longest = USUAL
+        writing = self.begin(None, [0] * prompt, replies, longest)
+        if writing is not None:
+            writing.go_on(torch.zeros(replies, dtype=torch.long, device=self._device))
+
+    def release(self) -> None:
+        """Give the memory of all shapes back."""
+        self._graphs.clear()
+        self._states.clear()
+
+    def _adapted(self, voice: Any | None) -> tuple[int, ...] | None:
+        """Which groups of linear layers a voice changes; None: it does not fit."""
+        if voice is None:
+            return ()
+        groups = [layers.modules(layer) for layer in voice.base_model.layers]
+        if not all(layers.fits(group) for of_layer in groups for group in of_layer):
+            return None
+        return tuple(i for i in range(len(layers.GROUPS)) if any(layers.adapted(of_layer[i]) for of_layer in groups))
+
+    def _speak(self, voice: Any, adapted: tuple[int, ...]) -> None:
+        if adapted not in self._layers:
+            self._layers[adapted] = [_roomy(layer, adapted) for layer in self._layers[()]]
+        for layer, module in zip(self._layers[adapted], voice.base_model.layers, strict=True):
+            linears, groups = _linears(layer), layers.modules(module)
+            for i in adapted:
+                layers.write(linears[i], groups[i])
+        self._voice = weakref.ref(voice)
+
+    def _go_on(self, adapted: tuple[int, ...], sizes: tuple[int, int, int], state: "_State", ids: Tensor) -> Tensor:
+        with torch.no_grad():
+            state.newest[: len(ids)].copy_(self._embeddings(ids))
+            self._run("go on", adapted, sizes, lambda: self._write(self._layers[adapted], state))
+            state.place.add_(1)
+        return state.logits[: len(ids)]
+
+    def _run(self, what: str, adapted: tuple[int, ...], sizes: tuple[int, int, int], work: Callable[[], None]) -> None:
+        if not self._captures:
+            work()
+            return
+        key = (what, adapted, sizes)
+        if key not in self._graphs:
+            self._graphs[key] = _captured(work, next(iter(self._graphs.values())).pool() if self._graphs else None)
+        self._graphs[key].replay()
+
+    def _read(self, model: Sequence[layers.Layer], state: "_State") -> None:
+        cos, sin = (turns[: len(state.prompt)] for turns in self._turns)
+        x, run = state.prompt, _compiled(layers.read) if self._captures else layers.read
+        for layer, (keys, values) in zip(model, state.of_prompt, strict=True):
+            x = run(x, layer, self._shape, cos, sin, keys, values)
+        last = x.index_select(0, state.length - 1)
+        state.logits.copy_(self._to_words(last).expand_as(state.logits))
+
+    def _write(self, model: Sequence[layers.Layer], state: "_State") -> None:
+        cos, sin = (turns.index_select(0, state.length + state.place) for turns in self._turns)
+        seen = torch.cat((state.places[0] < state.length, state.places[1] <= state.place))
+        x, run = state.newest, _compiled(layers.go_on) if self._captures else layers.go_on
+        for layer, prompt, own in zip(model, state.of_prompt, state.own, strict=True):
+            x = run(x, layer, self._shape, cos, sin, prompt, own, state.place, seen)
+        state.logits.copy_(self._to_words(x))
+
+    def _to_words(self, x: Tensor) -> Tensor:
+        return F.linear(layers.normed(x, self._norm, self._shape.epsilon), self._head)
+
+
+@dataclass(slots=True)
+class Writing:
+    """Replies being written to one prompt."""
+
+    _state: "_State"
+    _replies: int
+    go_on: Callable[[Tensor], Tensor]  # newest tokens (replies,) -> logits of the next (replies, vocabulary)
+
+    @property
+    def logits(self) -> Tensor:
+        """Of the token that comes next: (replies, vocabulary). Overwritten by `go_on`."""
+        return self._state.logits[: self._replies]
+
+
+@dataclass(slots=True)
+class _State:
+    """Tensors of one shape; captured graphs read and write them where they are."""
+
+    prompt: Tensor  # (prompt, hidden) embedded
+    newest: Tensor  # (replies, hidden) embedded
+    length: Tensor  # (1,) of the prompt, unpadded
+    place: Tensor  # (1,) how many tokens of the replies went before
+    places: tuple[Tensor, Tensor]
+    of_prompt: list[tuple[Tensor, Tensor]]  # each layer's keys and values: (key heads, prompt, size)
+    own: list[tuple[Tensor, Tensor]]  # (replies, key heads, longest, size)
+    logits: Tensor  # (replies, vocabulary)
+
+    @classmethod
+    def empty(cls, depth: int, shape: layers.Shape, head: Tensor, sizes: tuple[int, int, int]) -> "_State":
+        prompt, replies, longest = sizes
+        vocabulary, hidden = head.shape
+        of_prompt = head.new_zeros(depth, 2, shape.key_heads, prompt, shape.size)
+        own = head.new_zeros(depth, 2, replies, shape.key_heads, longest, shape.size)
+        return cls(
+            prompt=head.new_zeros(prompt, hidden),
+            newest=head.new_zeros(replies, hidden),
+            length=torch.zeros(1, dtype=torch.long, device=head.device),
+            place=torch.zeros(1, dtype=torch.long, device=head.device),
+            places=(torch.arange(prompt, device=head.device), torch.arange(longest, device=head.device)),
+            of_prompt=[(keys, values) for keys, values in of_prompt],
+            own=[(keys, values) for keys, values in own],
+            logits=head.new_zeros(replies, vocabulary),
+        )
+
+
+def decoder(model: Any) -> Decoder | None:
+    """A Decoder where `model` is of the build that ours computes, else None. Tried, not assumed."""
+    try:
+        made = Decoder(model)
+        return made if _agrees(made, model) else None
+    except Exception as error:  # a model's own code may raise anything; there is a slower way that always works
+        log.info("%s is decoded by transformers (%s)", type(model).__name__, type(error).__name__)
+        return None
+
+
+@torch.no_grad()
+def _agrees(made: Decoder, model: Any) -> bool:
+    """Uncaptured, on a short prompt: the logits after it and after one more token, against transformers'."""
+    ids, following = list(range(20, 52)), 60
+    given = torch.tensor([[*ids, following]], device=model.device)
+    expected = model(input_ids=given, use_cache=False).logits[0, -2:].float()
+    writing = made.begin(None, ids, 1, 2)
+    assert writing is not None
+    first = writing.logits.float().clone()
+    found = torch.cat((first, writing.go_on(given[0, -1:]).float()))
+    made.release()
+    made._captures = made._device.type == "cuda"
+    allowed = ROUNDING.get(made._dtype, COARSE_ROUNDING) * expected.norm()
+    return bool((found - expected).norm() < allowed)
+
+
+def _captured(work: Callable[[], None], pool: Any) -> torch.cuda.CUDAGraph:
+    """`work` as a graph in the memory of its sisters; it runs for real before, which compiles and fills workspaces."""
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside), torch._dynamo.config.patch(recompile_limit=64):
+        work()
+        work()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool):
+        work()
+    return graph
+
+
+@cache
+def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return torch.compile(function, dynamic=False)
+
+
+def _roomy(layer: layers.Layer, adapted: tuple[int, ...]) -> layers.Layer:
+    qkv, out, gate_up, down = (
+        layers.room(linear) if i in adapted else linear for i, linear in enumerate(_linears(layer))
+    )
+    return layer._replace(qkv=qkv, out=out, gate_up=gate_up, down=down)
+
+
+def _linears(layer: layers.Layer) -> tuple[layers.Linear, ...]:
+    return layer.qkv, layer.out, layer.gate_up, layer.down
+
+
+def _up(number: int, sizes: Sequence[int]) -> int:
+    return next(size for size in sizes if size >= number)

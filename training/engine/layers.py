@@ -1,0 +1,233 @@
+"""The layers of Llama and its kin (Qwen2, Qwen3, Mistral, SmolLM …), from their weights alone, for decoding.
+
+transformers' own forward costs more time in Python, launches and small kernels than in the products of
+matrices. Here q, k, v are one product, gate and up another, and the DoRA of a voice rides along: its A
+lies in spare rows behind W's own, so the product that gives Wx gives Ax too, and what is left of
+g·(Wx + s·BAx) melts into the elementwise work that follows.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.engine.dora import DoraLinear
+
+SPARE = 16  # rows behind each weight: the largest rank of a voice that rides along
+FEW = 16  # tokens up to which B·(Ax) is summed elementwise on a GPU: that melts into its neighbours, a product does not
+GROUPS = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
+
+
+class Linear(NamedTuple):
+    """Layers that read the same input, side by side."""
+
+    weight: Tensor  # (rows + spare, columns): W's rows, then the voice's A
+    rows: int
+    bias: Tensor | None  # (rows,)
+    up: Tensor | None  # (rows, spare): s·B of each layer in its own columns; None: no voice
+    gain: Tensor | None  # (rows,) g, fp32
+
+
+class Layer(NamedTuple):
+    """One decoder layer."""
+
+    attention_norm: Tensor
+    qkv: Linear
+    query_norm: Tensor | None
+    key_norm: Tensor | None
+    out: Linear
+    feed_norm: Tensor
+    gate_up: Linear
+    down: Linear
+
+
+class Shape(NamedTuple):
+    """What all layers have in common."""
+
+    heads: int
+    key_heads: int
+    size: int  # of a head
+    epsilon: float
+
+
+def shape_of(config: Any) -> Shape:
+    """From a transformers configuration. AttributeError where it is of another kind."""
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Shape(config.num_attention_heads, config.num_key_value_heads, size, config.rms_norm_eps)
+
+
+@torch.no_grad()
+def gather(layer: Any) -> Layer:
+    """A transformers layer's tensors; its weights become views into the gathered ones, so none lies there twice.
+
+    AttributeError or ValueError where the layer is of another kind.
+    """
+    attention = layer.self_attn
+    qkv, out, gate_up, down = (_gathered(layers) for layers in modules(layer))
+    norms = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
+    query_norm, key_norm = (None if norm is None else norm.weight.data for norm in norms)
+    before, between = layer.input_layernorm.weight.data, layer.post_attention_layernorm.weight.data
+    return Layer(before, qkv, query_norm, key_norm, out, between, gate_up, down)
+
+
+def modules(layer: Any) -> list[list[Any]]:
+    """A transformers layer's linear modules as GROUPS has them."""
+    parts = [layer.self_attn, layer.self_attn, layer.mlp, layer.mlp]
+    return [[getattr(part, name) for name in names] for part, names in zip(parts, GROUPS, strict=True)]
+
+
+def _gathered(layers: Sequence[Any]) -> Linear:
+    if any(type(layer) is not nn.Linear for layer in layers):
+        raise ValueError("its weights are quantised or otherwise special")
+    rows = sum(layer.out_features for layer in layers)
+    first = layers[0].weight.data
+    weight = first.new_zeros(rows + SPARE * len(layers), first.shape[1])
+    begin = 0
+    for layer in layers:
+        part = weight[begin : begin + layer.out_features]
+        part.copy_(layer.weight)
+        layer.weight.data = part
+        begin += layer.out_features
+    bias = None
+    if any(layer.bias is not None for layer in layers):
+        bias = torch.cat([first.new_zeros(la.out_features) if la.bias is None else la.bias.data for la in layers])
+    return Linear(weight, rows, bias, None, None)
+
+
+def adapted(layers: Sequence[Any]) -> bool:
+    """Whether a voice changes any of these modules."""
+    return any(isinstance(layer, DoraLinear) for layer in layers)
+
+
+def fits(layers: Sequence[Any]) -> bool:
+    """Whether a voice's ranks have room behind the weights."""
+    return all(layer.lora_A.shape[0] <= SPARE for layer in layers if isinstance(layer, DoraLinear))
+
+
+def room(linear: Linear) -> Linear:
+    """`linear` with room for a voice."""
+    spare = linear.weight.shape[0] - linear.rows
+    up = linear.weight.new_zeros(linear.rows, spare)
+    return linear._replace(up=up, gain=torch.ones(linear.rows, device=up.device))
+
+
+def write(linear: Linear, layers: Sequence[Any]) -> None:
+    """Put a voice's A, B and g into the room that `room` made, in place."""
+    assert linear.up is not None and linear.gain is not None
+    linear.weight[linear.rows :].zero_()
+    linear.up.zero_()
+    linear.gain.fill_(1)
+    row = 0
+    for number, layer in enumerate(layers):
+        module: Any = layer.base_layer if isinstance(layer, DoraLinear) else layer
+        end = row + int(module.out_features)
+        if isinstance(layer, DoraLinear):
+            rank, column = layer.lora_A.shape[0], number * SPARE
+            linear.weight[linear.rows + column : linear.rows + column + rank].copy_(layer.lora_A)
+            linear.up[row:end, column : column + rank].copy_(layer.lora_B * layer.scaling)
+            linear.gain[row:end].copy_(layer.magnitude * layer.inverse_norm)
+        row = end
+
+
+def read(x: Tensor, layer: Layer, shape: Shape, cos: Tensor, sin: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """A prompt's tokens through a layer; what later tokens look back at goes to `keys` and `values`.
+
+    x (tokens, hidden); cos, sin (tokens, size); keys, values (key heads, tokens, size).
+    """
+    query, key, value = _query_key_value(x, layer, shape, cos[:, None], sin[:, None])
+    keys.copy_(key.transpose(0, 1))
+    values.copy_(value.transpose(0, 1))
+    attended = F.scaled_dot_product_attention(
+        query.transpose(0, 1)[None],
+        key.transpose(0, 1)[None],
+        value.transpose(0, 1)[None],
+        is_causal=True,
+        enable_gqa=shape.heads != shape.key_heads,
+    )
+    return _rest(x, attended[0].transpose(0, 1).flatten(1), layer, shape)
+
+
+def go_on(
+    x: Tensor,
+    layer: Layer,
+    shape: Shape,
+    cos: Tensor,
+    sin: Tensor,
+    prompt: tuple[Tensor, Tensor],
+    own: tuple[Tensor, Tensor],
+    place: Tensor,
+    seen: Tensor,
+) -> Tensor:
+    """One more token of each reply through a layer. The replies share the prompt's keys and values.
+
+    x (replies, hidden); cos, sin (1, size); prompt 2 × (key heads, prompt, size);
+    own 2 × (replies, key heads, longest, size); place (1,) where in `own` this token goes; seen (prompt + longest,).
+    """
+    query, key, value = _query_key_value(x, layer, shape, cos, sin)
+    own[0].index_copy_(2, place, key[:, :, None])
+    own[1].index_copy_(2, place, value[:, :, None])
+    return _rest(x, _attend(query, shape, prompt, own, seen), layer, shape)
+
+
+def normed(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """Root-mean-square norm over the last dimension, as transformers rounds it."""
+    wide = x.float()
+    scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+    return weight * (wide * scale).to(x.dtype)
+
+
+def _query_key_value(x: Tensor, layer: Layer, shape: Shape, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Each (tokens, heads, size), query and key turned to their positions."""
+    made = _project(normed(x, layer.attention_norm, shape.epsilon), layer.qkv)
+    widths = [shape.heads, shape.key_heads, shape.key_heads]
+    query, key, value = made.view(len(x), -1, shape.size).split(widths, 1)
+    if layer.query_norm is not None and layer.key_norm is not None:
+        query = normed(query, layer.query_norm, shape.epsilon)
+        key = normed(key, layer.key_norm, shape.epsilon)
+    return _turned(query, cos, sin), _turned(key, cos, sin), value
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, -1)
+    return x * cos + torch.cat((-second, first), -1) * sin
+
+
+def _attend(
+    query: Tensor, shape: Shape, prompt: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], seen: Tensor
+) -> Tensor:
+    """(replies, heads, size) -> (replies, heads · size)."""
+    replies, heads, size = query.shape
+    group = heads // shape.key_heads
+    query = query.reshape(replies, shape.key_heads, group, size)
+    together = query.transpose(0, 1).reshape(shape.key_heads, replies * group, size)
+    length = prompt[0].shape[1]
+    to_prompt = (together @ prompt[0].transpose(1, 2)).view(shape.key_heads, replies, group, length)
+    to_own = query @ own[0].transpose(2, 3)  # (replies, key heads, group, longest)
+    scores = torch.cat((to_prompt.transpose(0, 1), to_own), -1).float() * size**-0.5
+    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1).to(query.dtype)
+    of_prompt = weights[..., :length].transpose(0, 1).reshape(shape.key_heads, replies * group, length) @ prompt[1]
+    of_prompt = of_prompt.view(shape.key_heads, replies, group, size).transpose(0, 1)
+    attended: Tensor = of_prompt + weights[..., length:] @ own[1]
+    return attended.reshape(replies, heads * size)
+
+
+def _rest(x: Tensor, attended: Tensor, layer: Layer, shape: Shape) -> Tensor:
+    x = x + _project(attended, layer.out)
+    gate, up = _project(normed(x, layer.feed_norm, shape.epsilon), layer.gate_up).chunk(2, -1)
+    return x + _project(F.silu(gate) * up, layer.down)
+
+
+def _project(x: Tensor, linear: Linear) -> Tensor:
+    """(tokens, columns) -> (tokens, rows)."""
+    if linear.up is None or linear.gain is None:
+        return F.linear(x, linear.weight[: linear.rows], linear.bias)
+    made = F.linear(x, linear.weight)
+    plain, low = made[:, : linear.rows].float(), made[:, linear.rows :]
+    if x.is_cuda and len(x) <= FEW:
+        raised = (low[:, None].float() * linear.up.float()).sum(-1)
+    else:
+        raised = F.linear(low, linear.up).float()
+    tuned: Tensor = linear.gain * (plain + raised)
+    return (tuned if linear.bias is None else tuned + linear.bias).to(x.dtype)
