@@ -25,8 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 LENGTHS = ROOT / "build" / "train-lengths.json"
 RESULTS = ROOT / "bench" / "results"
-CAP_GIB = 22
-PER_STEP, STEPS = 16, 12
+CAP_GIB, SMALL_CAP_GIB = 22, 11  # of a card with 24 GB, and of one with 12
+PER_STEP, STEPS = 16, 4  # the first step warms up; the last is profiled besides
+TIMES = 4  # that the quick ones repeat the timed steps
 Examples = list[tuple[int, int]]  # (tokens before the reply, tokens of the reply)
 
 GPU_CASES = {
@@ -35,6 +36,7 @@ GPU_CASES = {
     "packed rows in PEFT's model, checkpointed": ("packed", {}),
     "likeme, uncaptured: factored norm, no logits kept": ("likeme", {"captured": False}),
     "likeme: compiled layers in CUDA graphs": ("likeme", {"captured": True}),
+    f"likeme over nf4 (qdora), at most {SMALL_CAP_GIB} GiB": ("likeme", {"captured": True, "four_bits": True}),
 }
 CPU_CASES = {
     "stock: Trainer + PEFT, 2 x 8": ("stock", {"batch": 2}),
@@ -134,8 +136,8 @@ def _stock(device: str, workload: str, batch: int) -> dict[str, Any]:
         ),
     )
     batches = _batches(base, workload)
-    count = 4 if device == "gpu" else 3
-    chosen = batches[:count]
+    count = STEPS + (device == "gpu")
+    chosen = [*batches, batches[-1]][:count]
     if batch == PER_STEP:
         chosen = [sorted(step, key=lambda e: len(e.ids)) for step in chosen]
     flat = [{"input_ids": e.ids, "labels": e.labels} for step in chosen for e in step]
@@ -143,7 +145,7 @@ def _stock(device: str, workload: str, batch: int) -> dict[str, Any]:
 
     class Measure(TrainerCallback):  # type: ignore[misc]
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            meter.begin(profiled=state.global_step == count - 1)
+            meter.begin(profiled=state.global_step == STEPS)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             meter.end()
@@ -205,7 +207,7 @@ def _packed(device: str, workload: str) -> dict[str, Any]:
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=2e-4, fused=True)
 
-    def step(batch: Sequence[Any]) -> None:
+    def step(batch: Sequence[Any], _: Sequence[Any]) -> None:
         rows = base.rows(batch, 4096, 0)
         for row in rows:
             logits = reply_logits(model, row, base.device)
@@ -213,22 +215,22 @@ def _packed(device: str, workload: str) -> dict[str, Any]:
         optimizer.step()
         optimizer.zero_grad()
 
-    batches = _batches(base, workload)[:5]
-    return _measured(device, step, batches, batches[:2])
+    return _measured(device, step, _batches(base, workload), 1)
 
 
-def _likeme(device: str, workload: str, captured: bool) -> dict[str, Any]:
+def _likeme(device: str, workload: str, captured: bool, four_bits: bool = False) -> dict[str, Any]:
     """The engine as training runs it."""
     from training.engine import dora, recipe
     from training.engine.packing import shared_beginning
     from training.engine.plan import choose, needed
     from training.engine.step import Captured, Eager
 
-    base = _base(device)
-    chosen = recipe.load("fast" if device == "gpu" else "embedded")
+    base = _base(device, four_bits)
+    chosen = recipe.load("qdora" if four_bits else "fast" if device == "gpu" else "embedded")
     batches = _batches(base, workload)
     shared = shared_beginning(list(itertools.chain(*batches)))
-    plan = next(choose(base.model, chosen, CAP_GIB * 2**30 if device == "gpu" else None))
+    cap = (SMALL_CAP_GIB if four_bits else CAP_GIB) * 2**30
+    plan = next(choose(base.model, chosen, cap if device == "gpu" else None))
     base.host_embeddings(plan.host_embeddings)
     voice = dora.voice(base.model, chosen.targets, chosen.rank, chosen.alpha, chosen.dropout).train()
     dora.checkpoint_layers(voice, plan.checkpointed)
@@ -241,35 +243,36 @@ def _likeme(device: str, workload: str, captured: bool) -> dict[str, Any]:
 
     waiting: list[Any] = []
 
-    def step(batch: Sequence[Any]) -> None:
+    def step(batch: Sequence[Any], following: Sequence[Any]) -> None:
         losses = [way.add(row) for row in waiting or prepared(batch)]
         way.update(1e-4)
-        waiting[:] = prepared(batches[(batches.index(batch) + 1) % len(batches)])  # as the loop does
+        waiting[:] = prepared(following)  # as the loop does
         float(sum(losses))
 
-    timed = batches if device == "gpu" else batches[:3]
     began = time.monotonic()
-    result = _measured(device, step, timed, batches if captured else batches[:1])
+    result = _measured(device, step, batches, TIMES if device == "gpu" else 1)
     if device == "gpu":
         memory = needed(base.model, chosen, plan)
         result["note"] = f"planned {memory.total / 2**30:.1f} GiB, {plan}; all of it {time.monotonic() - began:.0f} s"
     return result
 
 
-def _measured(device: str, step: Callable[[Any], None], batches: Sequence[Any], warm: Sequence[Any]) -> dict[str, Any]:
+Step = Callable[[Any, Any], None]  # given a step's examples and those of the next
+
+
+def _measured(device: str, step: Step, batches: Sequence[Any], times: int) -> dict[str, Any]:
     meter = _Meter(device)
-    for batch in warm:
-        step(batch)
-    meter.reset_peak()
-    for batch in batches:
-        meter.begin(profiled=False)
-        step(batch)
-        meter.end()
-    if device == "gpu":
-        meter.begin(profiled=True)
-        step(batches[-1])
-        meter.end()
-    return meter.result([sum(len(e.ids) for e in batch) for batch in batches], skip=0)
+    timed = [*batches[1:]] * times
+    order = [*batches, *timed, batches[-1], batches[0]]
+    for number, (batch, following) in enumerate(itertools.pairwise(order)):
+        if number < len(batches):  # every shape is compiled and captured here
+            step(batch, following)
+            meter.reset_peak()
+        elif device == "gpu" or number < len(batches) + len(timed):
+            meter.begin(profiled=number == len(batches) + len(timed))
+            step(batch, following)
+            meter.end()
+    return meter.result([sum(len(e.ids) for e in batch) for batch in timed], skip=0)
 
 
 class _Meter:
@@ -314,7 +317,7 @@ class _Meter:
         """`tokens` of each timed step; the first `skip` were warm-up."""
         result: dict[str, Any] = {
             "seconds": statistics.mean(self._seconds[skip:]),
-            "tokens": statistics.mean(tokens[skip:]),
+            "tokens": statistics.mean(tokens[skip : len(self._seconds)]),
         }
         if self._device == "gpu":
             import torch
@@ -352,7 +355,7 @@ def _matrix_rate() -> float:
     return 10 * 2 * 8192**3 / (time.monotonic() - began)
 
 
-def _base(device: str) -> Any:
+def _base(device: str, four_bits: bool = False) -> Any:
     import torch
 
     from training.engine.model import load_base
@@ -360,11 +363,11 @@ def _base(device: str) -> Any:
     if device == "cpu":
         return load_base("smollm2", ROOT / "build" / "models", "cpu")
     total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(CAP_GIB * 2**30 / total)
-    return _random_base(json.loads(LENGTHS.read_text())["config"])
+    torch.cuda.set_per_process_memory_fraction((SMALL_CAP_GIB if four_bits else CAP_GIB) * 2**30 / total)
+    return _random_base(json.loads(LENGTHS.read_text())["config"], four_bits)
 
 
-def _random_base(config: dict[str, Any]) -> Any:
+def _random_base(config: dict[str, Any], four_bits: bool) -> Any:
     """Qwen3-8B's shape with random weights, written straight into the card's memory."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -374,13 +377,33 @@ def _random_base(config: dict[str, Any]) -> Any:
     shape = Qwen3Config(**config)
     with torch.device("meta"):
         model = Qwen3ForCausalLM(shape).to(torch.bfloat16)
+    if four_bits:
+        _quantise(model.model.layers)
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.device.type != "meta":
+                continue
             weight = torch.empty(parameter.shape, dtype=torch.bfloat16, device="cuda")
             weight.normal_(0, 0.02) if weight.dim() > 1 else weight.fill_(1)
             setattr(module, name, torch.nn.Parameter(weight, requires_grad=False))
     model.model.rotary_emb = type(model.model.rotary_emb)(shape, device="cuda")
     return prepared("Qwen3-8B's shape", model, _Ids())
+
+
+def _quantise(layers: Any) -> None:
+    """Random nf4 weights in place of the layers' linear ones, as transformers loads them."""
+    import bitsandbytes
+    import torch
+
+    for name, linear in list(layers.named_modules()):
+        if isinstance(linear, torch.nn.Linear):
+            rows, columns = linear.weight.shape
+            new = bitsandbytes.nn.Linear4bit(
+                columns, rows, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4", device="meta"
+            )
+            weight = torch.empty(rows, columns, dtype=torch.bfloat16, device="cuda").normal_(0, 0.02)
+            new.weight = bitsandbytes.nn.Params4bit(weight, requires_grad=False, quant_type="nf4").to("cuda")
+            layers.set_submodule(name, new)
 
 
 class _Ids:
