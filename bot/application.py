@@ -1,5 +1,6 @@
 """The bot's handler table, on one page, and its life from start to stop."""
 
+import asyncio
 import logging
 from contextlib import AsyncExitStack
 from typing import cast
@@ -18,6 +19,7 @@ from telegram.ext import (
 )
 
 from bot import drafts, overview, quiz, train
+from bot import sync as syncing
 from bot.context import App, Context, Services
 from bot.model_process import model_server
 from bot.overview import GROUP_COMMANDS, OWNER_COMMANDS, described
@@ -42,6 +44,7 @@ def build(settings: Settings) -> App:
         .concurrent_updates(False)
         .post_init(lambda app: _start(app, settings, stack))
         .post_stop(lambda app: _stop(app, stack))
+        .post_shutdown(lambda app: _stop(app, stack))  # a start that fails is not «stopped»
     )
     application: App = builder.build()
     _handlers(application, settings.owner_id)
@@ -61,6 +64,7 @@ def _handlers(app: App, owner_id: int) -> None:
     app.add_handler(CommandHandler("start", overview.stranger, ~owner & private))
     app.add_handler(CommandHandler("help", overview.help_, owner))
     app.add_handler(CommandHandler("status", overview.status, owner))
+    app.add_handler(CommandHandler("sync", syncing.fetch_now, owner & private))
     app.add_handler(CommandHandler("train", train.train, owner & private))
     app.add_handler(CommandHandler("cancel", train.cancel, owner & private))
     app.add_handler(CommandHandler("quiz", quiz.quiz, owner))
@@ -94,12 +98,13 @@ def _owners(handler: overview.Handler, owner_id: int) -> overview.Handler:
 async def _start(app: App, settings: Settings, stack: AsyncExitStack) -> None:
     database = await stack.enter_async_context(Database.open(settings.likeme_home / "history.db"))
 
-    async def tell(what: str) -> None:
-        await _tell_owner(app, settings.owner_id, say(f"server_{what}"))
+    async def tell(text: str) -> None:
+        await _tell_owner(app, settings.owner_id, text)
 
-    voice = await stack.enter_async_context(model_server(settings, tell))
-    services = Services(app, settings, database, voice)
+    voice = await stack.enter_async_context(model_server(settings, lambda what: tell(say(f"server_{what}"))))
+    services = Services(app, settings, database, voice, syncing.Follower(settings, database, tell))
     app.bot_data["services"] = services
+    services.spawn(services.follower.run(), "following the account")
     services.spawn(_catch_up(services), "catching up")
     await _register_commands(app, settings.owner_id)
     log.info("the bot is up")
@@ -117,6 +122,7 @@ async def _stop(app: App, stack: AsyncExitStack) -> None:
     if isinstance(services, Services):
         for task in list(services.tasks):
             task.cancel()
+        await asyncio.gather(*services.tasks, return_exceptions=True)
     await stack.aclose()
 
 

@@ -43,6 +43,34 @@ def import_(
     printing.report("What came in", report.lines(), printing.plain(report), as_json)
 
 
+@app.command(epilog=_examples("likeme login"))
+def login(home: Home = None) -> None:
+    """Sign in to your own Telegram account: phone, code, two-step password. Needs API_ID and API_HASH."""
+    from bot.terminal import sign_in
+
+    owner = asyncio.run(sign_in(load(home)))
+    printing.report("Signed in", [f"as user {owner.user_id}; likeme sync fetches your history"], owner, False)
+
+
+@app.command(epilog=_examples("likeme logout"))
+def logout(home: Home = None) -> None:
+    """End the session on Telegram's side and delete its file. The history stays."""
+    from bot.account import logout as end
+
+    ended = asyncio.run(end(load(home)))
+    how = "the session is ended" if ended else "Telegram had ended the session already"
+    printing.report("Signed out", [f"{how}; its file is deleted"], ended, False)
+
+
+@app.command(epilog=_examples("likeme sync", "likeme sync --json"))
+def sync(home: Home = None, as_json: Json = False) -> None:
+    """Fetch your history from your account: all of it the first time, then what is new. Ctrl-C loses nothing."""
+    from bot.terminal import sync_account
+
+    report = asyncio.run(sync_account(load(home)))
+    printing.report("Fetched", report.lines(), printing.plain(report), as_json)
+
+
 @app.command(epilog=_examples("likeme dataset", "likeme dataset --out my-set"))
 def dataset(
     out: Annotated[Path | None, typer.Option(help="Write train, validation, index and manifest there.")] = None,

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from telegram.ext import Application, CallbackContext, ExtBot
 
@@ -11,15 +11,19 @@ from bot.settings import Settings
 from bot.voice import Voice
 from storage.database import Database
 
+if TYPE_CHECKING:
+    from bot.sync import Follower
+
 
 @dataclass(slots=True)
 class Services:
-    """The open database, the model server, and the tasks that run beside the handlers."""
+    """The open database, the model server, the owner's account, and the tasks that run beside the handlers."""
 
     application: "App"
     settings: Settings
     database: Database
     voice: Voice
+    follower: "Follower"
     training: asyncio.Task[None] | None = None
     training_job: str | None = None
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)

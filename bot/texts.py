@@ -13,6 +13,8 @@ TEXTS = {
     "/quiz — in a group with friends: which of these is really me?\n"
     "/standings — what they picked\n"
     "/versions — your voices; /rollback N — go back to one\n"
+    "/sync — fetch what is new from your account\n"
+    "/chats — whose words I may learn from; /forget CHAT takes them back for good\n"
     "/status — how things stand",
     "status": "History: {messages:,} messages in {chats:,} chats, {own:,} of them yours.\n"
     "Voice: {voice}\nModel server: {server}\nTraining: {training}",
@@ -63,6 +65,16 @@ TEXTS = {
     "standings_title": "Picked as the real one: {n} answers",
     "standings_line": "{name}: {share:.0%} ({picks} of {n}; 95 % interval {low:.0%}–{high:.0%})",
     "standings_small": "{n} answers are too few to say anything: the intervals overlap widely below 30.",
+    "sync_signed_out": "Your own account is not connected. On the machine where I run: likeme login. I notice it by "
+    "myself within seconds.",
+    "sync_running": "I am fetching your history already.",
+    "sync_starting": "Fetching your history …",
+    "sync_progress": "Fetching: {bar}\n{chats} of {total_chats} chats, {messages:,} messages, about {eta} left",
+    "sync_flood": "Telegram asks to wait {wait}; I go on by myself then.",
+    "sync_offline": "No connection; the next try is in {wait}.",
+    "sync_takeout_delay": "Telegram lets this device export at full speed in {wait} only (or when you confirm it in "
+    "another Telegram app of yours). I go on at the ordinary pace.",
+    "sync_failed": "The sync stopped: {reason} What came is kept, /sync goes on from there.",
     "error": "Something went wrong ({kind}); it is in the log. Nothing was sent to anybody.",
     "button_again": "again",
     "button_cancel": "cancel",
@@ -72,6 +84,9 @@ TEXTS = {
     "command_start": "what this is",
     "command_help": "what I can do",
     "command_status": "how things stand",
+    "command_sync": "fetch your history",
+    "command_chats": "whose words I may learn from",
+    "command_forget": "take a chat back for good",
     "command_train": "learn from your history",
     "command_cancel": "stop the training",
     "command_quiz": "a blind quiz in this group",

@@ -1,5 +1,6 @@
 """The owner's chats and messages in SQLite."""
 
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -100,6 +101,16 @@ async def messages(database: Database, chat_id: int) -> list[Message]:
         f"SELECT {COLUMNS} FROM message WHERE chat_id = ? AND deleted_at IS NULL ORDER BY message_id", (chat_id,)
     )
     return [_message(row) for row in rows]
+
+
+async def mark_deleted_anywhere(database: Database, message_ids: Sequence[int], now: datetime) -> int:
+    """Mark messages by their ids alone, as Telegram tells of deletions in personal chats and basic groups, which
+    share one sequence of ids; inside a transaction. Returns how many were marked."""
+    return await database.execute(
+        "UPDATE message SET deleted_at = ? WHERE chat_id IN (SELECT chat_id FROM chat WHERE chat_id > -1000000000000) "
+        "AND message_id IN (SELECT value FROM json_each(?)) AND deleted_at IS NULL",
+        (int(now.timestamp()), json.dumps(list(message_ids))),
+    )
 
 
 async def search(database: Database, words: str, limit: int = 20) -> list[Message]:

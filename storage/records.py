@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+BUSINESS_BOT = "business bot "  # begins `via_bot` of what the owner's own bot sent in his name, after his tap
+
 
 class ChatKind(StrEnum):
     """Where a message stands. Training takes PERSONAL unless the owner opts others in."""

@@ -98,7 +98,7 @@ class Methods:
         ids = range(request.min_id + 1, request.max_id or 1 << 31)
         page = [m for m in whole[max(0, start) : max(0, start + min(request.limit, PAGE))] if m.message_id in ids]
         messages = [objects.message(self._world, one, me) for one in page]
-        users, groups = objects.around(self._world, [chat], me)
+        users, groups = objects.around(self._world, [chat], me, page)
         if len(page) == len(whole):
             return types.messages.Messages(messages, [], groups, users)
         return types.messages.MessagesSlice(len(whole), messages, [], groups, users)
@@ -165,7 +165,7 @@ class Methods:
         new = {h.message.message_id: self._as(h.message, account) for h in part if h.kind == "message"}
         other = [update_of(self._world, h, me) for h in part if h.kind != "message"]
         chats = {h.message.chat_id: self._world.chats[h.message.chat_id] for h in part}
-        users, groups = objects.around(self._world, chats.values(), me)
+        users, groups = objects.around(self._world, chats.values(), me, [h.message for h in part])
         content: tuple[Any, ...] = (list(new.values()), [], other, groups, users)
         if len(part) < len(missed):
             return types.updates.DifferenceSlice(*content, _state(account, part[-1].pts))

@@ -55,11 +55,12 @@ def peer(world: World, chat: Chat, viewer: int) -> Any:
 
 
 def message(world: World, sent: Message, viewer: int) -> Any:
-    """Message"""
+    """Message; between two people Telegram leaves out who wrote it: `out` tells."""
+    chat = world.chats[sent.chat_id]
     return types.Message(
         id=sent.message_id,
-        peer_id=peer(world, world.chats[sent.chat_id], viewer),
-        from_id=types.PeerUser(sent.sender),
+        peer_id=peer(world, chat, viewer),
+        from_id=types.PeerUser(sent.sender) if chat.kind == "group" else None,
         date=sent.date,
         message=sent.text,
         out=sent.sender == viewer,
@@ -94,9 +95,12 @@ def draft(written: CloudDraft | None) -> Any:
     return types.DraftMessage(message=written.text, date=written.date)
 
 
-def around(world: World, chats: Iterable[Chat], viewer: int) -> tuple[list[Any], list[Any]]:
-    """The users and groups that an answer about `chats` brings along."""
-    people, groups = {viewer}, []
+def around(
+    world: World, chats: Iterable[Chat], viewer: int, messages: Iterable[Message] = ()
+) -> tuple[list[Any], list[Any]]:
+    """The users and groups that an answer about `chats` and `messages` brings along."""
+    people = {viewer} | {sent.forwarded_from for sent in messages if sent.forwarded_from is not None}
+    groups = []
     for chat in chats:
         if chat.kind == "group":
             people.update(chat.members)

@@ -175,11 +175,9 @@ class MtprotoServer:
     def _call(self, connection: _Connection, request: Any) -> tuple[Any, Drop | None]:
         device = connection.device
         assert device is not None
-        takeout = None
+        takeout, connection.wants_updates = None, True
         while isinstance(request, _WRAPPERS):
-            if isinstance(request, functions.InitConnectionRequest):
-                connection.wants_updates = True
-            elif isinstance(request, functions.InvokeWithoutUpdatesRequest):
+            if isinstance(request, functions.InvokeWithoutUpdatesRequest):
                 connection.wants_updates = False
             elif isinstance(request, functions.InvokeWithTakeoutRequest):
                 takeout = request.takeout_id

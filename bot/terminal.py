@@ -1,0 +1,66 @@
+"""likeme login and likeme sync, with a person at the terminal."""
+
+import sys
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.prompt import Prompt
+
+from bot import account, printing
+from bot.settings import Settings
+from bot.sync import accept, fetch, notice_line
+from bot.work import database
+from storage.errors import BadInput
+from storage.ingest.sync import pages
+from storage.ingest.sync.patience import Notice
+from storage.records import Account
+
+
+class Terminal:
+    """Asks in the terminal; what is secret is not shown and never an argument."""
+
+    def phone(self) -> str:
+        """The number, with the country's code."""
+        return self._asked("Your phone number, with the country's code (+49 …)")
+
+    def code(self) -> str:
+        """From another Telegram app of the owner's."""
+        return self._asked("The code that Telegram has sent you", hidden=True)
+
+    def password(self) -> str:
+        """Two-step verification's."""
+        return self._asked("Your two-step password", hidden=True)
+
+    def tell(self, line: str) -> None:
+        """A line on stderr."""
+        printing.err.print(line, markup=False)
+
+    def _asked(self, question: str, hidden: bool = False) -> str:
+        try:
+            return Prompt.ask(question, console=printing.err, password=hidden).strip()
+        except EOFError:
+            raise BadInput("Nobody answers: likeme login needs a terminal.") from None
+
+
+async def sign_in(settings: Settings) -> Account:
+    """`likeme login`"""
+    if not sys.stdin.isatty():
+        raise BadInput("likeme login asks for secrets: run it in a terminal.")
+    return await account.login(settings, Terminal(), lambda owner: accept(settings, owner))
+
+
+async def sync_account(settings: Settings) -> pages.SyncReport:
+    """`likeme sync`"""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    async with account.opened(settings) as own, database(settings) as db:
+        with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=printing.err) as bar:
+            chats = bar.add_task("chats", total=None)
+            messages = bar.add_task("messages", total=None)
+
+            def on_progress(at: pages.Progress) -> None:
+                bar.update(chats, completed=at.chats, total=at.total_chats)
+                bar.update(messages, completed=at.messages, total=at.total_messages or None)
+
+            def tell(notice: Notice) -> None:
+                bar.console.print(notice_line(notice), markup=False)
+
+            return await fetch(db, own, tell, on_progress)
