@@ -158,6 +158,8 @@ class Reading:
             raise NeedsOverview
         self._index, self._chat, self._last, self._ids = chat.index, found, _BEFORE_ALL, None
         if found is not None:
+            if len(self._batch.chats) >= BATCH:
+                self._flush()
             self._batch.chats.append(found)
             self._ids = array("q") if found.chat_id in self._stored else None
             self._may_repeat |= found.chat_id in self._met
