@@ -1,7 +1,16 @@
 """Secrets to be caught and look-alikes to be left alone, by kind: the precision table is counted from here.
 
+    python -m tests.training.dataset.secrets_table
+
+prints it: these texts, and thousands drawn by a seed (generated_secrets.py), which no rule was written against.
+
 Everything is invented; keys and tokens are put together so that no scanner takes them for real ones.
 """
+
+import sys
+
+from tests.training.dataset.generated_secrets import LOOK_ALIKES, SECRETS, samples
+from training.dataset.redact import redact
 
 CAUGHT: dict[str, tuple[tuple[str, str], ...]] = {
     "email": (
@@ -187,3 +196,35 @@ LEFT_ALONE: dict[str, tuple[str, ...]] = {
         "user@localhost", "5 @ 10.50",
     ),
 }  # fmt: skip
+
+
+def masked_as(text: str) -> list[str]:
+    """The kinds of secrets that masking finds in a text."""
+    return sorted(redact(text)[1].elements())
+
+
+def table(drawn: int = 2000) -> list[str]:
+    """Recall of every kind of secret, precision on every kind of look-alike."""
+    lines = [f"{'secrets':<36}{'written':>12}{'drawn':>16}   recall"]
+    for kind, make in SECRETS.items():
+        name = kind.partition(",")[0]
+        written = [redact(text)[0] == masked for text, masked in CAUGHT[name]]
+        found = [masked_as(text) == [name] for text in samples(make, drawn)]
+        lines.append(_row(kind, written, found))
+    written = [redact(text)[0] == masked for text, masked in CAUGHT["id"]]
+    lines.append(_row("id (passport, SSN, tax number)", written, []))
+    lines += ["", f"{'look-alikes left alone':<36}{'written':>12}{'drawn':>16}   kept"]
+    lines += [_row(kind, [redact(text)[0] == text for text in texts], []) for kind, texts in LEFT_ALONE.items()]
+    for kind, make in LOOK_ALIKES.items():
+        lines.append(_row(kind, [], [not masked_as(text) for text in samples(make, drawn)]))
+    return lines
+
+
+def _row(kind: str, written: list[bool], drawn: list[bool]) -> str:
+    of_each = [f"{sum(found)}/{len(found)}" if found else "" for found in (written, drawn)]
+    share = sum(written + drawn) / len(written + drawn)
+    return f"{kind:<36}{of_each[0]:>12}{of_each[1]:>16}   {share:.1%}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(table()) + "\n")
