@@ -65,6 +65,7 @@ _PARTS = {
 _PART_NAMES = frozenset(_PARTS)
 _usual_fields = itemgetter("id", "type", "date", "date_unixtime", "from", "from_id", "text", "text_entities")
 _USUAL_KEYS = 8
+_json = json.JSONEncoder(ensure_ascii=False).encode
 _TEXT, _SERVICE, _OTHER = MessageKind.TEXT.value, MessageKind.SERVICE.value, MessageKind.OTHER.value
 
 
@@ -210,8 +211,7 @@ def _edited(entry: dict[str, Any]) -> int | None:
 
 def _reply_to(entry: dict[str, Any], chat_id: int) -> int | None:
     """Of the same chat; a reply may also go to a message of another one."""
-    elsewhere = entry.get("reply_to_peer_id")
-    if isinstance(elsewhere, str):
+    if isinstance(elsewhere := entry.get("reply_to_peer_id"), str):
         kind = _PEERS.get(elsewhere.rstrip("0123456789"), ChatKind.PERSONAL)
         bare = whole_number(elsewhere.lstrip("abcdefghijklmnopqrstuvwxyz"))
         if bare is None or _marked(bare, kind) != chat_id:
@@ -242,7 +242,7 @@ def _text_of(entry: dict[str, Any]) -> tuple[str, str]:
     if not isinstance(entities, list) or not entities:
         entities = [{"type": "plain", "text": part} if isinstance(part, str) else part for part in parts]
     formatted = any(isinstance(part, dict) and part.get("type") != "plain" for part in entities)
-    return "".join(map(_words, parts)), json.dumps(entities, ensure_ascii=False) if formatted else ""
+    return "".join(map(_words, parts)), _json(entities) if formatted else ""
 
 
 def _words(part: Any) -> str:

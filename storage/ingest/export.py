@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 from storage import history
@@ -29,10 +30,12 @@ from storage.ingest.passes import Outcome, read_through
 from storage.ingest.reading import TWICE, Batch, Owner, Reading
 from storage.ingest.relay import Relay
 from storage.ingest.report import ImportReport
-from storage.rows import Row, add_rows, index_rows, last_rowid, mark_deleted, newest_ids, replace_rows
+from storage.rows import Row, add_rows, index_rows, last_rowid, mark_deleted, newest_ids, prepare_for_many, replace_rows
 
 __all__ = ["HOW_TO_EXPORT", "ImportReport", "import_export"]
 
+ZONELESS = "dates without a zone, taken as UTC"
+_is_own, _kind = itemgetter(4), itemgetter(5)
 _TOLD_EVERY = 1 << 20  # bytes
 
 
@@ -104,6 +107,7 @@ class _Import:
         """Read the file in one go, or look it over first where that is needed."""
         self._begun = await last_rowid(self._database)
         self._stored = await newest_ids(self._database)
+        await prepare_for_many(self._database)
         if self._stored:
             self._overview = await self._look_over()
         try:
@@ -126,7 +130,7 @@ class _Import:
         readings: list[Reading] = []
 
         def reading(relay: Relay[Batch]) -> Reading:
-            readings.append(Reading(owner, self._report, self._stored, self._overview, relay.put))
+            readings.append(Reading(owner, self._stored, self._overview, relay.put))
             return readings[0]
 
         outcome = await self._pass_over(reading, 0)
@@ -151,7 +155,7 @@ class _Import:
         relay = Relay(produce)
         async with aclosing(relay.batches()) as batches:
             async for batch in batches:
-                await self._write(batch, relay.taken)
+                await self._write(batch)
         return outcomes[0]
 
     def _check(self, outcome: Outcome, is_export: bool) -> None:
@@ -161,20 +165,31 @@ class _Import:
             raise NotAnExport(f"{self._file} is no JSON ({outcome.damage}). {HOW_TO_EXPORT}")
         raise NotAnExport(f"{self._file} is JSON, but no Telegram export: it holds no chats. {HOW_TO_EXPORT}")
 
-    async def _write(self, batch: Batch, taken: Callable[[], None]) -> None:
+    async def _write(self, batch: Batch) -> None:
+        self._count(batch)
         async with self._database.transaction():
             if batch.owner is not None:
                 await history.set_account(self._database, batch.owner)
             await history.put_chats(self._database, batch.chats)
             added = await add_rows(self._database, batch.rows)
-            await replace_rows(self._database, added.standing, partial(self._judge, batch.zoneless))
-            taken()
             await index_rows(self._database, added)
+            await replace_rows(self._database, added.standing, partial(self._judge, batch.zoneless))
             for chat in batch.covered:
                 self._report.deleted += await mark_deleted(
                     self._database, chat.chat_id, chat.ids, self._now, own_only=chat.own_only
                 )
         self._report.new += added.count
+
+    def _count(self, batch: Batch) -> None:
+        report = self._report
+        report.owner = batch.owner or report.owner
+        report.seen += batch.seen
+        report.own += sum(map(_is_own, batch.rows))
+        report.chats.update(chat.kind.value for chat in batch.chats)
+        report.messages.update(map(_kind, batch.rows))
+        report.left_out.update(batch.left_out)
+        if batch.zoneless:
+            report.notes[ZONELESS] += len(batch.zoneless)
 
     def _judge(self, zoneless: set[tuple[int, int]], rowid: int, stored: Row, row: Row) -> Row | None:
         if rowid > self._attempt:  # the same id, earlier in this file

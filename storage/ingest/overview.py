@@ -27,7 +27,8 @@ class Reach:
     chat: Chat | None = None
     newest: int | None = None
     unclear: int = 0  # entries without an id: any stored message may be one of them
-    senders: set[str] = field(default_factory=set)  # two at most
+    sender: str | None = None  # the first one met
+    others: bool = False  # whether somebody else writes as well
     whole: bool = False
 
 
@@ -82,7 +83,8 @@ class Overview:
 
     def own_only(self, index: int, own: str) -> bool:
         """Whether the file holds nothing but the owner's messages of a chat, as Telegram Desktop can be told to."""
-        return not self.reaches[index].senders - {own}
+        reach = self.reaches[index]
+        return not reach.others and reach.sender in (None, own)
 
     def _reach(self, chat: OpenChat) -> Reach:
         while len(self.reaches) <= chat.index:
@@ -92,7 +94,8 @@ class Overview:
     def _note_sender(self, reach: Reach, sender: str | None) -> None:
         if sender is None:
             return
-        if len(reach.senders) < 2:
-            reach.senders.add(sender)
+        if reach.sender is None:
+            reach.sender = sender
+        reach.others |= sender != reach.sender
         if sender in self.senders or len(self.senders) < _MOST_SENDERS:
             self.senders[sender] += 1

@@ -10,14 +10,12 @@ from typing import Any
 from storage.errors import BadInput
 from storage.ingest.entries import account_of, chat_of, has_old_ids, row_of, whole_number
 from storage.ingest.overview import NeedsOverview, Overview
-from storage.ingest.report import ImportReport
 from storage.ingest.walk import OpenChat
 from storage.records import Account, Chat
 from storage.rows import Row
 
 BATCH = 20_000
 TWICE = "ids that stand twice in the file (the later state counts)"
-ZONELESS = "dates without a zone, taken as UTC"
 _BEFORE_ALL = -(2**63)
 
 
@@ -32,13 +30,15 @@ class Covered:
 
 @dataclass(slots=True)
 class Batch:
-    """What one transaction takes. `zoneless`: rows whose dates name no zone."""
+    """What one transaction takes, of `seen` entries. `zoneless`: rows whose dates name no zone."""
 
     owner: Account | None = None
     chats: list[Chat] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     zoneless: set[tuple[int, int]] = field(default_factory=set)
     covered: list[Covered] = field(default_factory=list)
+    seen: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -82,13 +82,11 @@ class Reading:
     def __init__(
         self,
         owner: Owner,
-        report: ImportReport,
         stored: Collection[int],
         overview: Overview | None,
         put: Callable[[Batch], None],
     ) -> None:
         self._owner = owner
-        self._report = report
         self._stored = stored  # chats that the database has messages of
         self._overview = overview
         self._put = put
@@ -106,9 +104,9 @@ class Reading:
         """Take the next entries of a chat."""
         if chat.index != self._index:
             self._begin(chat, entries)
-        self._report.seen += len(entries)
+        self._batch.seen += len(entries)
         if self._chat is None:
-            self._report.left_out["in a chat without an id"] += len(entries)
+            self._batch.left_out["in a chat without an id"] += len(entries)
             return
         for start in range(0, len(entries), BATCH):
             self._convert(entries[start : start + BATCH], self._chat.chat_id)
@@ -138,24 +136,19 @@ class Reading:
         self._flush()
 
     def _flush(self) -> None:
-        batch = self._batch
+        batch, self._batch = self._batch, Batch()
         if self._may_repeat:
-            batch.rows = self._without_repeats(batch.rows)
-        self._report.own += sum(row[4] for row in batch.rows)
-        self._report.messages.update(Counter(row[5] for row in batch.rows))
-        if batch.zoneless:
-            self._report.notes[ZONELESS] += len(batch.zoneless)
-        if batch.chats or batch.rows or batch.covered:
-            self._put(batch)
-            batch.owner = None
-        self._batch = Batch(owner=batch.owner)
+            kept = _without_repeats(batch.rows)
+            batch.left_out[TWICE] += len(batch.rows) - len(kept)
+            batch.rows = kept
         self._may_repeat = False
+        self._put(batch)
 
     def _begin(self, chat: OpenChat, entries: list[Any]) -> None:
         if not self._own:
             owner = self._owner.found(chat.root, self._overview)
             self._own = f"user{owner.user_id}"
-            self._report.owner = self._batch.owner = owner
+            self._batch.owner = owner
         self._old_ids = self._old_ids or has_old_ids(entries)
         if self._overview is not None:
             found = self._overview.reaches[chat.index].chat
@@ -165,8 +158,9 @@ class Reading:
             raise NeedsOverview
         self._index, self._chat, self._last, self._ids = chat.index, found, _BEFORE_ALL, None
         if found is not None:
+            if len(self._batch.chats) >= BATCH:
+                self._flush()
             self._batch.chats.append(found)
-            self._report.chats[found.kind.value] += 1
             self._ids = array("q") if found.chat_id in self._stored else None
             self._may_repeat |= found.chat_id in self._met
             self._met.add(found.chat_id)
@@ -176,7 +170,7 @@ class Reading:
         for entry in entries:
             row = row_of(entry, chat_id, own)
             if isinstance(row, str):
-                self._report.left_out[row] += 1
+                self._batch.left_out[row] += 1
                 continue
             if row[1] <= last:
                 self._may_repeat = True
@@ -189,14 +183,14 @@ class Reading:
             numbers = (whole_number(entry.get("id")) for entry in entries if isinstance(entry, dict))
             self._ids.extend(number for number in numbers if number is not None)
 
-    def _without_repeats(self, rows: list[Row]) -> list[Row]:
-        kept: dict[tuple[int, int], Row] = {}
-        for row in rows:
-            before = kept.get(row[:2])
-            if before is None or (row[11] or 0) >= (before[11] or 0):
-                kept[row[:2]] = row
-        self._report.left_out[TWICE] += len(rows) - len(kept)
-        return list(kept.values())
+
+def _without_repeats(rows: list[Row]) -> list[Row]:
+    kept: dict[tuple[int, int], Row] = {}
+    for row in rows:
+        before = kept.get(row[:2])
+        if before is None or (row[11] or 0) >= (before[11] or 0):
+            kept[row[:2]] = row
+    return list(kept.values())
 
 
 def _who_writes(overview: Overview) -> str:

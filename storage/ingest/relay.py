@@ -14,28 +14,23 @@ class Stopped(Exception):
 
 
 class Relay(Generic[T]):
-    """Runs `produce` in a thread and hands on what it gives to `put`.
-
-    `put` returns when the batch was `taken`: by then the loop has done the part of its work that would fight
-    with the reader for the interpreter, and the rest (indexing, committing) goes on beside the reader.
-    """
+    """Runs `produce` in a thread and hands on what it gives to `put`, one batch ahead of the one being written."""
 
     def __init__(self, produce: Callable[["Relay[T]"], None]) -> None:
         self._produce = produce
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[T | None] = asyncio.Queue()
-        self._taken = threading.Event()
+        self._room = threading.Semaphore(1)
         self._stopped = self._writing = False
 
     def put(self, batch: T) -> None:
-        """In the thread: hand over a batch and wait until it is taken. Raises Stopped."""
-        self.tell(self._queue.put_nowait, batch)
-        self._taken.wait()
-        self._taken.clear()
+        """In the thread: hand over a batch, once the one before is written. Raises Stopped."""
+        self._room.acquire()
         self.go_on()
+        self.tell(self._queue.put_nowait, batch)
 
     def go_on(self) -> None:
-        """In the thread, between two short pieces of work: let the loop have the interpreter where it is writing.
+        """In the thread, between two short pieces of work: let the writer have the interpreter.
 
         Raises Stopped where nobody waits for batches any more.
         """
@@ -48,22 +43,19 @@ class Relay(Generic[T]):
         """In the thread: have the loop call `function` soon."""
         self._loop.call_soon_threadsafe(function, *arguments)
 
-    def taken(self) -> None:
-        """In the loop: let the thread go on."""
-        self._writing = True
-        self._taken.set()
-
     async def batches(self) -> AsyncGenerator[T, None]:
         """What the thread gives; raises what it raises. To be closed (`aclosing`), which ends the thread."""
         thread = asyncio.ensure_future(asyncio.to_thread(self._run))
         try:
             while (batch := await self._queue.get()) is not None:
+                self._writing = True
                 yield batch
                 self._writing = False
+                self._room.release()
             await thread
         finally:
             self._stopped = True
-            self._taken.set()
+            self._room.release()
             await asyncio.wait([thread])
 
     def _run(self) -> None:

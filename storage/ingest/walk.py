@@ -14,7 +14,7 @@ from storage.ingest.mending import LONGEST_VALUE, Piece, TooLong
 
 DEEPEST = 64  # an export nests 12 deep
 _SETTLE_EVERY = 2000  # bytes
-_MOST_ARRAYS = 2000  # in one piece: the parser's memory grows with the square of the nesting
+_MOST_BRACKETS = 2000  # in one piece: the parser's memory grows with the square of the nesting
 _CHAT_LISTS = ("chats", "left_chats")
 _ROOT_KEYS = frozenset(("personal_information", "name", "type", "id", "messages", *_CHAT_LISTS))
 _CHAT_KEYS = frozenset(("name", "type", "id", "messages"))
@@ -245,8 +245,8 @@ def _last_key(fields: Fields) -> str:
 
 def _thinned(pieces: Iterable[Piece]) -> Iterator[Piece]:
     for place, piece in pieces:
-        if piece.count(b"[") <= _MOST_ARRAYS:
+        if piece.count(b"[") + piece.count(b"{") <= _MOST_BRACKETS:
             yield place, piece
             continue
-        for start in range(0, len(piece), _MOST_ARRAYS):
-            yield place + start, piece[start : start + _MOST_ARRAYS]
+        for start in range(0, len(piece), _SETTLE_EVERY):
+            yield place + start, piece[start : start + _SETTLE_EVERY]

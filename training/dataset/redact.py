@@ -4,14 +4,15 @@
 Precision counts as much as recall. Order numbers, years, dates, times, versions, prices, coordinates,
 IP addresses, ISBNs, issue numbers, commit hashes, UUIDs and @names stay as they are: they open nothing.
 Words decide where digits alone can't ("code: 4821", "order 0171 …"), in the languages the owner is
-likely to write; numbers are checked by their own arithmetic (numeric.py).
+likely to write; numbers are checked by their own arithmetic (numeric.py), passwords by their looks (passwords.py).
 """
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from training.dataset import numeric
+from training.dataset import numeric, passwords
+from training.dataset.passwords import FOR_WHAT, IS
 
 Spans = Iterator[tuple[int, int]]
 
@@ -51,23 +52,6 @@ _URL_QUERY = re.compile(
 )
 _LONG_TOKEN = re.compile(r"(?<![\w/.=@%+-])[A-Za-z0-9_-]{32,}(?![\w/.@%+-])")
 
-_PASSWORD_WORD = (
-    r"(?:(?:wi-?fi|wlan|wpa2?|network|netzwerk)[ -]?(?:key|code|schlüssel)|pass(?:word|wort|code|phrase|wd)?|"
-    r"(?:wlan|wifi)passwort|pwd|pw|kennwort|mot de passe|mdp|contraseña|senha|hasło|wachtwoord|parola(?:m|sı|mız)?|"
-    r"şifre(?:m|si|miz|niz)?|парол[ьяею]м?|pin(?:[ -]?(?:code|kodu?))?|пин(?:-?код)?|puk)"
-)
-_FOR_WHAT = r"(?:\s+(?:for|of|to|on|für|fürs|zum|pour|du|de|del|para|для|от|к|на|в)\s+[^\s:=]+(?:\s+[^\s:=]+){0,2}?)?"
-_IS = r"(?:is|ist|lautet|est|es|é|è|это|jest|now|jetzt|теперь)"
-_TOKEN = r"(?P<secret>\"[^\"\n]{4,40}\"|«[^»\n]{4,40}»|“[^”\n]{4,40}”|`[^`\n]{4,40}`|'[^'\n]{4,40}'|[^\s\"«»“”`']{4,})"
-# "password: hunter2", "пароль от вайфая - …": the word, a sign, one token.
-_SIGNED_PASSWORD = re.compile(
-    rf"(?P<head>(?<![\w/]){_PASSWORD_WORD}(?!\w){_FOR_WHAT}(?:\s*(?::|=|->|→)\s*|\s+[-–—]\s+)){_TOKEN}", re.IGNORECASE
-)
-# "the password is different", "password hunter2": without a sign only what no ordinary word looks like.
-_PLAIN_PASSWORD = re.compile(
-    rf"(?P<head>(?<![\w/]){_PASSWORD_WORD}(?!\w){_FOR_WHAT}\s+(?:{_IS}\s*:?\s+)?){_TOKEN}", re.IGNORECASE
-)
-_ENDS_IN_IS = re.compile(rf"{_IS}\s*:?\s+$", re.IGNORECASE)
 _PHRASE = re.compile(
     r"(?P<head>(?<!\w)(?:seed|recovery|mnemonic|backup|secret)[ -]?(?:phrase|words)[^\w\n]*[:=\n]\s*)"
     r"(?P<secret>(?:[a-z]{3,8}[ ,\n]{1,2}){11,23}[a-z]{3,8})"
@@ -76,25 +60,34 @@ _PHRASE = re.compile(
 )
 _KEY_WORD = (
     r"(?:api[ _-]?(?:key|token|secret|hash)|client[ _-]?secret|secret(?:[ _-](?:key|token))?|bearer|token|"
-    r"(?:access|auth|refresh|bot|session|deploy|private|account)[ _-]?(?:token|key)|(?:api|апи)[ -]?ключ|"
+    r"(?:access|auth|refresh|bot|session|deploy|private|account)[ _-]?(?:token|key)|"
+    r"\w+_(?:secret|token|(?:secret|access|private|api)_key)|(?:api|апи)[ -]?ключ|"
     r"ключ (?:api|апи)|токен)"
 )
 _KEY = re.compile(
-    rf"(?P<head>(?<!\w){_KEY_WORD}{_FOR_WHAT}(?:\s*[:=]\s*|\s+(?:{_IS}\s*:?\s+)?)[\"'`]?)"
+    rf"(?P<head>(?<!\w){_KEY_WORD}{FOR_WHAT}(?:\s*[:=]\s*|\s+(?:{IS}\s*:?\s+)?)[\"'`]?)"
     r"(?P<secret>(?=[^\s]*\d)(?=[^\s]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9_\-./+=~]{11,})",
     re.IGNORECASE,
 )
 # One-time and door codes. A bare "code 404" stays: error, exit, zip and country codes are everywhere.
 _CODE = re.compile(
     r"(?P<head>(?<!\w)(?:(?:log-?in|verification|confirmation|confirm|security|one[- ]time|2fa|sms|auth\w*|access|"
-    r"door|gate|alarm|entry|unlock|lock)[ -]?code\b[^\d\n]{0,14}?|otp\b[^\d\n]{0,8}|cv[vc]2?\b[^\d\n]{0,4}|"
+    r"door|gate|alarm|entry|unlock|lock)[ -]?code\b[^\d\n]{0,14}?|otp\b[^\d\n]{0,8}|"
     r"(?<!error )(?<!status )(?<!exit )(?<!zip )(?<!area )(?<!country )(?<!postal )(?<!source )(?<!http )"
     r"\bcode(?: is|:) ?|"
     r"код(?:ы)?(?: (?:подтверждения|для входа|входа|доступа|безопасности|из смс|от \w+|домофона|двери))?"
     r"\s*[-–—:]?\s*|"
     r"(?:bestätigungs|sicherheits|zugangs|tür|anmelde|tan)-?code[^\d\n]{0,10}|"
     r"(?:doğrulama|onay|giriş|güvenlik|kapı) kodu[^\d\n]{0,10}))"
-    r"(?P<secret>(?:G-)?\d{3,4}[ -]\d{3,4}|(?:G-)?\d{4,8}|(?<=cv[vc]\W)\d{3})(?![\w-]|[.,:]\d)",
+    r"(?P<secret>(?:G-)?\d{3,4}[ -]\d{3,4}|(?:G-)?\d{4,8})(?![\w-]|[.,:]\d)",
+    re.IGNORECASE,
+)
+_CARD_CODE = re.compile(r"(?<!\w)cv[vc]2?\b[^\d\n]{0,4}(?P<secret>\d{3,4})(?!\w)", re.IGNORECASE)
+# "482913 is your verification code", "use 482913 to log in"
+_CODE_FIRST = re.compile(
+    r"(?<![\w.-])(?P<secret>(?:G-)?\d{4,8}|\d{3}[ -]\d{3})"
+    r"(?= (?:is|ist|[-–—]) (?:your|dein|ihr|the|ваш|твой) (?:\S+ ){0,3}?(?:\w*code|otp|pin|passcode|код)\b"
+    r"| (?:as your \w+ code|to (?:verify|confirm|log ?in|sign ?in)\b))",
     re.IGNORECASE,
 )
 _ID = re.compile(
@@ -103,26 +96,6 @@ _ID = re.compile(
     r"[\s:=#№-]{1,4})(?P<secret>(?=(?:\D*\d){6})[A-Z]{0,3}\d[\dA-Z]*(?:[ -]?[\dA-Z]*\d){0,5})(?!\w)",
     re.IGNORECASE,
 )
-_ASKS_SECRET = re.compile(
-    rf"(?<!\w)(?:{_PASSWORD_WORD}|(?:door|gate|login|sms) code|код)(?!\w)[^.!\n]*\?", re.IGNORECASE
-)
-
-_QUOTES = "\"'`«»“”"
-_PASSWORD_HINTS = (
-    "pass", "pw", "wort", "mdp", "contrase", "senha", "hasło", "parola", "şifre", "парол", "pin", "пин", "puk",
-    "key", "code", "schlüssel", "wachtwoord",
-)  # fmt: skip
-# What stands after "password" in ordinary talk, not as one.
-_ORDINARY = re.compile(
-    r"(?:reset|change[ds]?|forgot(?:ten)?|wrong|protected|required|manager|expired|incorrect|missing|invalid|"
-    r"needed|empty|field|only|hash(?:es|ed)?|auth\w*|based|file|prompt|please|there|that|this|your|what|same|"
-    r"none|null|true|false|string|optional|must|then|when|click|here|enter|sent|send|with|from|nope|sure|"
-    r"забыл\w*|неверн\w*|тот|такой|старый|новый|пришлю|скину|vergessen|falsch|geändert|yanlış|unuttum|"
-    r"md5|sha-?\d+|pbkdf2|bcrypt|argon2\w*|oauth2?|base64|utf-?8|ldap\w*|2fa|python[23]|v\d[\d.]*)[.,;!?)]*",
-    re.IGNORECASE,
-)
-_PLACEHOLDER = re.compile(r"[<{\[$%(].*|[*•.xX_?-]+|\w+://\S*|/\S*|\w+\(.*")
-_STRONG = re.compile(r"(?=.*\d)(?=.*[^\W\d_])|\d{4,}|(?=.*[^\W\d_])(?=.*[!@#$%^&*+])|[^\W\d_]*[a-zа-я][A-ZА-Я]")
 
 
 def redact(text: str) -> tuple[str, Counter[str]]:
@@ -139,9 +112,9 @@ def redact_answer(question: str, answer: str) -> tuple[str, Counter[str]]:
     """`redact`, and a lone token that answers "what's the password?" goes too."""
     masked, counts = redact(answer)
     words = masked.split()
-    if len(words) <= 2 and words and _ASKS_SECRET.search(question):
+    if len(words) <= 2 and words and passwords.asked_for(question):
         token = words[-1].strip(".,!\"'`«»")
-        if len(token) >= 4 and _STRONG.match(token) and not _is_ordinary(token):
+        if passwords.looks_like_one(token):
             counts["password"] += 1
             masked = masked.replace(token, "[password]")
     return masked, counts
@@ -176,40 +149,6 @@ def _phrases(text: str) -> Spans:
     return (match.span(match.lastgroup or 0) for match in _PHRASE.finditer(text))
 
 
-def _passwords(pattern: re.Pattern[str], is_password: Callable[[str, str, str], bool]) -> Callable[[str], Spans]:
-    def find(text: str) -> Spans:
-        position = 0
-        while match := pattern.search(text, position):
-            start, end = match.span("secret")
-            token = match["secret"] if match["secret"][0] in _QUOTES else match["secret"].rstrip(".,;!?)")
-            word = token.strip(_QUOTES)
-            if len(word) >= 4 and not _is_ordinary(word) and is_password(match["head"], word, text[end:]):
-                yield start, start + len(token)
-                position = end
-            else:
-                position = match.start() + 1  # the token may be the word itself: "password pass: x1y2"
-
-    return find
-
-
-def _after_sign(head: str, token: str, rest: str) -> bool:
-    """A plain word opening a sentence ("password: still the same one") or after a dash is none."""
-    is_sentence = len(rest.split("\n")[0].split()) >= 3
-    return _STRONG.match(token) is not None or not (is_sentence or head.rstrip()[-1] in "-–—")
-
-
-def _without_sign(head: str, token: str, rest: str) -> bool:
-    if not token.isdecimal():
-        return len(token) >= 5 and _STRONG.match(token) is not None
-    if head.casefold().startswith(("pin", "пин", "puk", "şifre")):
-        return len(token) <= 8
-    return _ENDS_IN_IS.search(head) is not None
-
-
-def _is_ordinary(token: str) -> bool:
-    return _ORDINARY.fullmatch(token) is not None or _PLACEHOLDER.fullmatch(token) is not None
-
-
 def _long_tokens(text: str) -> Spans:
     """Random strings of 32 and more: both cases and several runs of digits (a hash in hex has one case)."""
     for match in _LONG_TOKEN.finditer(text):
@@ -231,11 +170,6 @@ def _outside_urls(find: Callable[[str], Spans]) -> Callable[[str], Spans]:
     return outside
 
 
-def _has_password_word(text: str) -> bool:
-    folded = text.casefold()
-    return any(hint in folded for hint in _PASSWORD_HINTS)
-
-
 def _has_email(text: str) -> bool:
     return "@" in text or " at " in text or "at]" in text or "at)" in text
 
@@ -250,10 +184,13 @@ _RULES: tuple[tuple[str, Callable[[str], object], Callable[[str], Spans]], ...] 
     ("password", lambda text: "://" in text, _matches(_URL_LOGIN)),
     ("key", lambda text: "=" in text, _secrets(_URL_QUERY)),
     ("key", lambda text: "phrase" in text or "words" in text, _phrases),
-    ("password", _has_password_word, _passwords(_SIGNED_PASSWORD, _after_sign)),
-    ("password", _has_password_word, _passwords(_PLAIN_PASSWORD, _without_sign)),
+    ("password", passwords.mentioned, passwords.signed),
+    ("password", passwords.mentioned, passwords.plain),
+    ("password", passwords.mentioned, passwords.unspaced),
     ("key", _has_long_run, _secrets(_KEY)),
     ("code", _has_code, _outside_urls(_secrets(_CODE))),
+    ("code", _has_code, _outside_urls(_secrets(_CODE_FIRST))),
+    ("code", _has_code, _secrets(_CARD_CODE)),
     ("email", _has_email, _matches(_EMAIL)),
     ("id", _has_digits, _secrets(_ID)),
     ("iban", _has_digits, _outside_urls(numeric.ibans)),

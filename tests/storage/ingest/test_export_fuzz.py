@@ -135,7 +135,7 @@ def cut_short(path: Path) -> tuple[int, str]:
     batches: list[Batch] = []
     overview = Overview()
     overview.finish(read_through(path, overview, lambda: lambda position: None).root)
-    reading = Reading(Owner(path, OWNER, None), ImportReport(), {}, overview, batches.append)
+    reading = Reading(Owner(path, OWNER, None), {}, overview, batches.append)
     outcome = read_through(path, reading, lambda: lambda position: None)
     reading.end()
     return sum(len(batch.rows) for batch in batches), outcome.damage

@@ -1,7 +1,16 @@
 """Secrets to be caught and look-alikes to be left alone, by kind: the precision table is counted from here.
 
+    python -m tests.training.dataset.secrets_table
+
+prints it: these texts, and thousands drawn by a seed (generated_secrets.py), which no rule was written against.
+
 Everything is invented; keys and tokens are put together so that no scanner takes them for real ones.
 """
+
+import sys
+
+from tests.training.dataset.generated_secrets import LOOK_ALIKES, SECRETS, samples
+from training.dataset.redact import redact
 
 CAUGHT: dict[str, tuple[tuple[str, str], ...]] = {
     "email": (
@@ -81,6 +90,8 @@ CAUGHT: dict[str, tuple[tuple[str, str], ...]] = {
         ("api_hash: 0123456789abcdef0123456789abcdef", "api_hash: [key]"),
         ("Authorization: Bearer abc.DEF-123456789", "Authorization: Bearer [key]"),
         ("my token is Zx81Kq09Lm42Tt", "my token is [key]"),
+        ("aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPx" + "RfiCYEXAMPLEKEY", "aws_secret_access_key = [key]"),
+        ("STRIPE_SECRET=1a2b3c4d5e6f7a8b", "STRIPE_SECRET=[key]"),
         ("токен: Zx81Kq09Lm42Tt", "токен: [key]"),
         ("https://x.org/feed?token=a1b2c3d4e5&x=1", "https://x.org/feed?token=[key]&x=1"),
         ("https://zoom.us/j/94871234567?pwd=QWxhZGRpbg", "https://zoom.us/j/94871234567?pwd=[key]"),
@@ -117,6 +128,19 @@ CAUGHT: dict[str, tuple[tuple[str, str], ...]] = {
         ("pin 4821", "pin [password]"),
         ("пин-код 4821", "пин-код [password]"),
         ("PIN: 0007", "PIN: [password]"),
+        ("the password's hunter2!", "the password's [password]!"),
+        ("password is 'correct horse'", "password is [password]"),
+        ("senha do wifi: casa1234", "senha do wifi: [password]"),
+        ("wachtwoord: zomer22", "wachtwoord: [password]"),
+        ("lösenord: sommar2024", "lösenord: [password]"),
+        ("heslo: kocka123", "heslo: [password]"),
+        ("парола: котка12", "парола: [password]"),
+        ("密码: abc12345", "密码: [password]"),
+        ("密码是abc12345", "密码是[password]"),
+        ("パスワード：sakura99", "パスワード：[password]"),
+        ("비밀번호: abc1234", "비밀번호: [password]"),
+        ("كلمة المرور: abc12345", "كلمة المرور: [password]"),
+        ("סיסמה: abc12345", "סיסמה: [password]"),
     ),
     "code": (
         ("Login code: 12345. Do not give it", "Login code: [code]. Do not give it"),
@@ -130,6 +154,10 @@ CAUGHT: dict[str, tuple[tuple[str, str], ...]] = {
         ("doğrulama kodu: 482913", "doğrulama kodu: [code]"),
         ("Bestätigungscode: 482913", "Bestätigungscode: [code]"),
         ("cvv 123", "cvv [code]"),
+        ("cvc: 123", "cvc: [code]"),
+        ("482913 is your verification code", "[code] is your verification code"),
+        ("G-482913 is your Google verification code", "[code] is your Google verification code"),
+        ("Use 482913 to verify your account", "Use [code] to verify your account"),
     ),
     "id": (
         ("passport no: X1234567", "passport no: [id]"),
@@ -174,7 +202,8 @@ LEFT_ALONE: dict[str, tuple[str, ...]] = {
     "words about secrets": (
         "I forgot my password", "password: required", "the password is wrong", "change your password please",
         "password reset", "пароль неверный", "я забыл пароль", "Passwort vergessen?", "şifre yanlış",
-        "password protected",
+        "password protected", "2025 is your year", "the password's wrong", "密码错误", "primary_key = user1234567890",
+        "use 1234 words to describe it",
         "what is the password?", "password = ***", "password: <your password>", "passwords are hashed with sha256",
         "password md5", "the token expired", "api key needed", "a token of love", "secret santa 2024",
         "error code: 500123", "exit code 1", "zip code 12345", "source code 2015", "the pin fell off", "opinion: good",
@@ -187,3 +216,35 @@ LEFT_ALONE: dict[str, tuple[str, ...]] = {
         "user@localhost", "5 @ 10.50",
     ),
 }  # fmt: skip
+
+
+def masked_as(text: str) -> list[str]:
+    """The kinds of secrets that masking finds in a text."""
+    return sorted(redact(text)[1].elements())
+
+
+def table(drawn: int = 2000) -> list[str]:
+    """Recall of every kind of secret, precision on every kind of look-alike."""
+    lines = [f"{'secrets':<36}{'written':>12}{'drawn':>16}   recall"]
+    for kind, make in SECRETS.items():
+        name = kind.partition(",")[0]
+        written = [redact(text)[0] == masked for text, masked in CAUGHT[name]]
+        found = [masked_as(text) == [name] for text in samples(make, drawn)]
+        lines.append(_row(kind, written, found))
+    written = [redact(text)[0] == masked for text, masked in CAUGHT["id"]]
+    lines.append(_row("id (passport, SSN, tax number)", written, []))
+    lines += ["", f"{'look-alikes left alone':<36}{'written':>12}{'drawn':>16}   kept"]
+    lines += [_row(kind, [redact(text)[0] == text for text in texts], []) for kind, texts in LEFT_ALONE.items()]
+    for kind, make in LOOK_ALIKES.items():
+        lines.append(_row(kind, [], [not masked_as(text) for text in samples(make, drawn)]))
+    return lines
+
+
+def _row(kind: str, written: list[bool], drawn: list[bool]) -> str:
+    of_each = [f"{sum(found)}/{len(found)}" if found else "" for found in (written, drawn)]
+    share = sum(written + drawn) / len(written + drawn)
+    return f"{kind:<36}{of_each[0]:>12}{of_each[1]:>16}   {share:.1%}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(table()) + "\n")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.dataset.generated_secrets import LOOK_ALIKES, SECRETS, samples
-from tests.training.dataset.secrets_table import CAUGHT, LEFT_ALONE
+from tests.training.dataset.secrets_table import CAUGHT, LEFT_ALONE, masked_as
 from training.dataset.redact import masks_in, redact, redact_answer
 
 WORDS = (
@@ -62,12 +62,12 @@ def test_masking_twice_changes_nothing(parts: list[str], between: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SECRETS)
-def test_drawn_secrets_are_masked(kind: str) -> None:
-    missed = [text for text in samples(SECRETS[kind], 300) if redact(text)[0] == text]
-    assert len(missed) <= 6, missed[:10]
+def test_drawn_secrets_are_masked_as_what_they_are(kind: str) -> None:
+    missed = [text for text in samples(SECRETS[kind], 300) if masked_as(text) != [kind.partition(",")[0]]]
+    assert len(missed) <= 3, missed[:10]
 
 
 @pytest.mark.parametrize("kind", LOOK_ALIKES)
 def test_drawn_look_alikes_stay(kind: str) -> None:
-    masked = [text for text in samples(LOOK_ALIKES[kind], 300) if redact(text)[0] != text]
+    masked = [text for text in samples(LOOK_ALIKES[kind], 300) if masked_as(text)]
     assert len(masked) <= 3, masked[:10]
