@@ -157,6 +157,7 @@ async def _parameters(request: Request) -> dict[str, Any]:
 
 
 _TEXTS = {
+    "business_connection_id",
     "text",
     "caption",
     "question",
