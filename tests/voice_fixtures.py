@@ -80,6 +80,7 @@ async def scripted_server(script: Script) -> AsyncIterator[str]:
         Route("/v1/chat/completions", script.chat, methods=["POST"]),
     ]
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(Starlette(routes=routes), log_level="error", timeout_graceful_shutdown=1, lifespan="off")
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
