@@ -1,6 +1,7 @@
 """From a conversation to drafts: what the model is asked with, and which of its replies may be shown."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -8,7 +9,7 @@ from bot.suitable import Drawn, different, suitable
 from bot.voice import Voice, speaking
 from storage import history, similar
 from storage.database import Database
-from storage.records import ChatKind, Message, MessageKind
+from storage.records import Chat, ChatKind, Message, MessageKind
 from storage.rows import last_rowid
 from training.dataset.manner import Manner, measure
 from training.dataset.pairs import Options, Pair, context_of, pairs_of
@@ -22,7 +23,7 @@ TRIES = 3
 RECENT = 60  # messages of a chat that can matter to its newest one
 EXCHANGES, OWN_EXCHANGES = 4, 3  # shown at most; of them from the same chat
 MEASURED_CHATS, MEASURED_MESSAGES = 20, 300
-FRESH = 500  # messages after which the manner is measured again
+FRESH = 2000  # messages after which manner and names are looked at again
 RUN_WORDS = 8  # of another chat's reply in a row: word for word no longer a turn of phrase
 
 OnText = Callable[[Sequence[str]], None]
@@ -42,7 +43,7 @@ class Drafting:
 
     def __init__(self, database: Database, voice: Voice) -> None:
         self._database, self._voice = database, voice
-        self._manner: tuple[int, Manner | None] | None = None
+        self._owner: _Owner | None = None
 
     async def drafts(
         self, context: tuple[Turn, ...], chat_id: int | None, n: int = DRAFTS, on_text: OnText | None = None
@@ -63,24 +64,39 @@ class Drafting:
         self, context: tuple[Turn, ...], chat_id: int | None, before: datetime | None = None
     ) -> list[dict[str, str]]:
         """The prompt for a model that was not trained on the owner. `before`: nothing that came later is used."""
-        manner = await self._measured()
-        exchanges = await exchanges_like(self._database, context, chat_id, before)
-        return prompted(context, manner, exchanges)
+        known = await self._known_owner()
+        exchanges = await exchanges_like(self._database, context, chat_id, known.names, before)
+        return prompted(context, known.manner, exchanges)
 
     async def _fit(self, drawn: Sequence[Drawn], context: Sequence[Turn], chat_id: int | None) -> list[str]:
         fit = [text for one in drawn if (text := suitable(one, context)) is not None]
         return [text for text in fit if not await similar.said_elsewhere(self._database, text, chat_id, RUN_WORDS)]
 
-    async def _measured(self) -> Manner | None:
+    async def _known_owner(self) -> "_Owner":
         newest = await last_rowid(self._database)
-        if self._manner is None or newest - self._manner[0] >= FRESH:
-            replies = []
-            for count in (await history.chat_counts(self._database))[:MEASURED_CHATS]:
-                recent = await history.newest(self._database, count.chat.chat_id, MEASURED_MESSAGES)
-                pairs = pairs_of(count.chat, recent, Options()).pairs
-                replies += [(pair.chat_id, pair.reply) for pair in pairs]
-            self._manner = newest, measure(replies)
-        return self._manner[1]
+        if self._owner is None or newest - self._owner.rowid >= FRESH:
+            counts = await history.chat_counts(self._database)
+            recent = [
+                (count.chat, await history.newest(self._database, count.chat.chat_id, MEASURED_MESSAGES))
+                for count in counts[:MEASURED_CHATS]
+            ]
+            manner = await asyncio.to_thread(_measure, recent)
+            self._owner = _Owner(newest, manner, name_words([count.chat.name for count in counts]))
+        return self._owner
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """What is measured once in a while."""
+
+    rowid: int  # of the newest message then
+    manner: Manner | None
+    names: frozenset[str]
+
+
+def _measure(recent: Sequence[tuple[Chat, Sequence[Message]]]) -> Manner | None:
+    pairs = [pair for chat, messages in recent for pair in pairs_of(chat, messages, Options()).pairs]
+    return measure((pair.chat_id, pair.reply) for pair in pairs)
 
 
 async def context_in(database: Database, chat_id: int | None, text: str, now: datetime) -> tuple[Turn, ...]:
@@ -93,19 +109,25 @@ async def context_in(database: Database, chat_id: int | None, text: str, now: da
 
 
 async def exchanges_like(
-    database: Database, context: Sequence[Turn], chat_id: int | None, before: datetime | None = None
+    database: Database,
+    context: Sequence[Turn],
+    chat_id: int | None,
+    names: Collection[str],
+    before: datetime | None = None,
 ) -> list[Exchange]:
-    """How the owner answered the like of the newest turn: the same person first, the most similar last."""
-    names = name_words([chat.name for chat in await history.chats(database)])
+    """How the owner answered the like of the newest turn: the same person first, the most similar last.
+
+    `names` are words of other people's names, to be masked. `before`: nothing that came later is shown.
+    """
     current = {turn.text for turn in context}
     found: list[Exchange] = []
-    for same_chat, most in ((True, OWN_EXCHANGES), (False, EXCHANGES)):
-        if same_chat and chat_id is None:
+    for same_chat, most in ((True, OWN_EXCHANGES if chat_id is not None else 0), (False, EXCHANGES)):
+        if len(found) >= most:
             continue
         hits = await similar.similar(database, context[-1].text, chat_id=chat_id, same_chat=same_chat, limit=3 * most)
         for hit in hits:
             pair = await _pair_at(database, *hit, before)
-            if pair is None or len(found) >= most or {pair.reply, pair.context[-1].text} & current:
+            if pair is None or {pair.reply, pair.context[-1].text} & current:
                 continue
             exchange = Exchange(pair.context[-1].text, pair.reply)
             if not same_chat:
@@ -114,17 +136,16 @@ async def exchanges_like(
                     continue  # a reply full of masks teaches to write masks
             if exchange not in found:
                 found.append(exchange)
+            if len(found) >= most:
+                break
     return found[::-1]
 
 
 async def _pair_at(database: Database, chat_id: int, message_id: int, before: datetime | None) -> Pair | None:
     """The reply to a message, with what it answers."""
-    chat = await history.find_chat(database, chat_id)
-    if chat is None or chat.kind is not ChatKind.PERSONAL:
-        return None
-    near = await similar.around(database, chat_id, message_id, before=4, after=12)
+    near = await similar.around(database, chat_id, message_id, before=2, after=6)
     hit = next(message for message in near if message.message_id == message_id)
-    pairs = pairs_of(chat, near, Options()).pairs
+    pairs = pairs_of(Chat(chat_id, ChatKind.PERSONAL, ""), near, Options()).pairs
     answers = (pair for pair in pairs if pair.message_id > message_id and hit.text.strip() in pair.context[-1].text)
     pair = next(answers, None)
     return None if pair is None or (before is not None and pair.date >= before) else pair

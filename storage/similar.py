@@ -9,7 +9,7 @@ from storage.records import Message
 from storage.rows import COLUMNS
 
 _WORD = re.compile(r"[^\W_]+")
-WORDS = 8  # of a question, the rarest: common ones would drag half the history through the ranking
+WORDS = 6  # of a question, the rarest: common ones would drag half the history through the ranking
 
 
 async def similar(

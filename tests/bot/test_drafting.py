@@ -55,7 +55,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 async def test_the_same_person_s_exchanges_come_first_and_others_lend_no_facts(database: Database) -> None:
-    found = await exchanges_like(database, [Turn("user", "climbing tomorrow?")], 10)
+    found = await exchanges_like(database, [Turn("user", "climbing tomorrow?")], 10, {"anna"})
     assert [one.reply for one in found] == ["always", "my arms are jelly", "yesss, the usual wall"] or [
         one.reply for one in found
     ] == ["always", "yesss, the usual wall", "my arms are jelly"]
@@ -64,7 +64,9 @@ async def test_the_same_person_s_exchanges_come_first_and_others_lend_no_facts(d
 
 
 async def test_nothing_later_than_the_moment_is_shown(database: Database) -> None:
-    found = await exchanges_like(database, [Turn("user", "climbing tomorrow?")], 10, before=START + timedelta(hours=1))
+    found = await exchanges_like(
+        database, [Turn("user", "climbing tomorrow?")], 10, {"anna"}, START + timedelta(hours=1)
+    )
     assert {one.reply for one in found} == {"yesss, the usual wall", "always"}
 
 
