@@ -20,7 +20,7 @@ from telegram.ext import (
     filters,
 )
 
-from bot import cards, drafts, modes, overview, quiz, secretary, sending, taps, train
+from bot import cards, cloud_drafts, drafts, modes, overview, quiz, secretary, sending, taps, train
 from bot import sync as syncing
 from bot.context import App, Context, Services
 from bot.drafting import Drafting
@@ -116,8 +116,12 @@ async def _start(app: App, settings: Settings, stack: AsyncExitStack) -> None:
 
     voice = await stack.enter_async_context(model_server(settings, lambda what: tell(say(f"server_{what}"))))
     drafting = Drafting(database, voice)
-    waiting = WaitingList(database, settings.burst_seconds, lambda job: cards.serve(services, job))
-    follower = syncing.Follower(settings, database, tell)
+    waiting = WaitingList(
+        database,
+        settings.burst_seconds,
+        lambda job: (cloud_drafts if job.way == "cloud" else cards).serve(services, job),
+    )
+    follower = syncing.Follower(settings, database, tell, lambda own, new: cloud_drafts.heard(services, own, new))
     services = Services(app, settings, database, voice, follower, drafting, waiting)
     app.bot_data["services"] = services
     services.spawn(services.follower.run(), "following the account")

@@ -10,6 +10,7 @@ from bot.history import now
 from bot.texts import say
 from storage import drafts, history, secretary
 from storage.drafts import Draft
+from storage.forgetting import forgotten
 from storage.secretary import Connection, Waiting
 
 
@@ -80,9 +81,11 @@ async def deleted(update: Update, context: Context) -> None:
 
 
 async def _is_ours(services: Services, message: Message) -> bool:
-    """Whether it belongs to a connection of the owner's."""
+    """Whether it belongs to a connection of the owner's, and to no chat that he has had forgotten."""
     connection_id = message.business_connection_id
-    return connection_id is not None and await _connection(services, connection_id) is not None
+    if connection_id is None or await _connection(services, connection_id) is None:
+        return False
+    return message.chat.id not in await forgotten(services.database)
 
 
 async def _connection(services: Services, connection_id: str) -> Connection | None:

@@ -202,5 +202,23 @@ async def annotate(database: Database, draft_id: int, note: str) -> None:
     await database.execute("UPDATE card SET note = ? WHERE draft_id = ?", (note, draft_id))
 
 
+async def cloud_draft(database: Database, chat_id: int) -> tuple[int, str] | None:
+    """(draft id, words) of what we put into a chat's input line, or None."""
+    row = await database.row("SELECT draft_id, text FROM cloud_draft WHERE chat_id = ?", (chat_id,))
+    return (row["draft_id"], row["text"]) if row else None
+
+
+async def put_cloud_draft(database: Database, chat_id: int, draft_id: int, text: str) -> None:
+    """Note what is put there, before it is; inside a transaction."""
+    await database.execute(
+        "INSERT OR REPLACE INTO cloud_draft (chat_id, draft_id, text) VALUES (?, ?, ?)", (chat_id, draft_id, text)
+    )
+
+
+async def drop_cloud_draft(database: Database, chat_id: int) -> None:
+    """It is ours no longer; inside a transaction."""
+    await database.execute("DELETE FROM cloud_draft WHERE chat_id = ?", (chat_id,))
+
+
 def _card(row: sqlite3.Row) -> Card:
     return Card(*tuple(row))
