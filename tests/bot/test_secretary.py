@@ -380,6 +380,9 @@ async def test_a_stop_while_sending_never_sends_twice(sandbox: Sandbox, settings
     async with at_the_desk(sandbox, settings) as desk:
         connection = await desk.connect()
         card = await desk.card(ANNA, "friday?")
+        async with asyncio.timeout(10):
+            while await secretary.card_at(desk.services.database, card.message_id) is None:
+                await asyncio.sleep(0.01)
     index = next(i for i, part in enumerate(card.text.split("\n\n")[1:]) if "first line" in part)
     # As kill -9 leaves it: claimed, the first line at Telegram, its answer never heard.
     async with Database.open(settings.likeme_home / "history.db") as database:
