@@ -10,6 +10,8 @@ from telegram.error import TelegramError
 from telegram.ext import (
     AIORateLimiter,
     ApplicationBuilder,
+    BusinessConnectionHandler,
+    BusinessMessagesDeletedHandler,
     CallbackQueryHandler,
     CommandHandler,
     ContextTypes,
@@ -18,13 +20,15 @@ from telegram.ext import (
     filters,
 )
 
-from bot import drafts, overview, quiz, train
+from bot import cards, cloud_drafts, drafts, modes, overview, quiz, secretary, sending, taps, train
 from bot import sync as syncing
 from bot.context import App, Context, Services
+from bot.drafting import Drafting
 from bot.model_process import model_server
 from bot.overview import GROUP_COMMANDS, OWNER_COMMANDS, described
 from bot.settings import Settings
 from bot.texts import say
+from bot.waiting import WaitingList
 from storage.database import Database
 from storage.errors import ModelError
 
@@ -71,6 +75,15 @@ def _handlers(app: App, owner_id: int) -> None:
     app.add_handler(CommandHandler("standings", quiz.standings, owner))
     app.add_handler(CommandHandler("versions", overview.versions, owner & private))
     app.add_handler(CommandHandler("rollback", overview.rollback, owner & private))
+    app.add_handler(CommandHandler("mode", modes.mode, owner & private))
+    app.add_handler(CommandHandler("quiet", modes.quiet_hours, owner & private))
+    # Whose connection it is, is looked up in the handlers: a business message carries the friend as its user.
+    app.add_handler(BusinessConnectionHandler(secretary.connected))
+    app.add_handler(MessageHandler(filters.UpdateType.BUSINESS_MESSAGE, secretary.written))
+    app.add_handler(MessageHandler(filters.UpdateType.EDITED_BUSINESS_MESSAGE, secretary.edited))
+    app.add_handler(BusinessMessagesDeletedHandler(secretary.deleted))
+    app.add_handler(CallbackQueryHandler(_owners(taps.tapped, owner_id), r"^card:\d+:(\d|edit|again|skip|rest)$"))
+    app.add_handler(CallbackQueryHandler(_owners(modes.chosen, owner_id), r"^mode:\d+:(off|card|cloud)$"))
     app.add_handler(CallbackQueryHandler(_owners(drafts.chosen, owner_id), r"^draft:\d+:\d$"))
     app.add_handler(CallbackQueryHandler(_owners(drafts.again, owner_id), r"^again:\d+$"))
     app.add_handler(CallbackQueryHandler(_owners(quiz.approved, owner_id), r"^ask:\d+$"))
@@ -102,10 +115,19 @@ async def _start(app: App, settings: Settings, stack: AsyncExitStack) -> None:
         await _tell_owner(app, settings.owner_id, text)
 
     voice = await stack.enter_async_context(model_server(settings, lambda what: tell(say(f"server_{what}"))))
-    services = Services(app, settings, database, voice, syncing.Follower(settings, database, tell))
+    drafting = Drafting(database, voice)
+    waiting = WaitingList(
+        database,
+        settings.burst_seconds,
+        lambda job: (cloud_drafts if job.way == "cloud" else cards).serve(services, job),
+    )
+    follower = syncing.Follower(settings, database, tell, lambda own, new: cloud_drafts.heard(services, own, new))
+    services = Services(app, settings, database, voice, follower, drafting, waiting)
     app.bot_data["services"] = services
     services.spawn(services.follower.run(), "following the account")
     services.spawn(_catch_up(services), "catching up")
+    services.spawn(sending.take_up(services), "taking up cards")
+    services.spawn(waiting.work(lambda error: app.process_error(None, error)), "drafting for those who wait")
     await _register_commands(app, settings.owner_id)
     log.info("the bot is up")
 

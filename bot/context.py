@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from telegram.ext import Application, CallbackContext, ExtBot
 
+from bot.drafting import Drafting
 from bot.settings import Settings
 from bot.voice import Voice
+from bot.waiting import WaitingList
 from storage.database import Database
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ class Services:
     database: Database
     voice: Voice
     follower: "Follower"
+    drafting: Drafting
+    waiting: WaitingList
+    being_sent: set[int] = field(default_factory=set)  # ids of drafts
     training: asyncio.Task[None] | None = None
     training_job: str | None = None
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)

@@ -27,8 +27,8 @@ from bot.sandbox.world import World
 from bot.settings import Settings
 from bot.statistics import Share
 from bot.texts import duration
-from bot.train import Training, speaking
-from bot.voice import Voice
+from bot.train import Training
+from bot.voice import Voice, speaking
 from bot.work import watch
 from storage import history
 from storage.database import Database

@@ -1,49 +1,23 @@
 """A message forwarded or pasted to the bot -> three drafts as buttons. Nothing is sent in anybody's name."""
 
-import logging
-from collections.abc import Sequence
-from html import escape
-
 from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Message, MessageOriginUser, Update
 from telegram.constants import ChatAction, ParseMode
 
+from bot import taps
+from bot.cards import numbered
 from bot.context import Context, Services
-from bot.history import context_of, now
+from bot.drafting import context_in
+from bot.history import now
 from bot.texts import Markup, say
-from bot.train import speaking
-from bot.voice import Voice
-from storage import drafts, history
-from storage.database import Database
-from training.dataset.pairs import Options
-from training.dataset.render import Turn, conversation
-
-log = logging.getLogger(__name__)
-
-DRAFTS = 3
-TRIES = 2  # how often the model is asked again when replies are empty or the same
-
-
-async def write_drafts(
-    database: Database, voice: Voice, text: str, *, n: int = DRAFTS, chat_id: int | None = None
-) -> tuple[list[str], str]:
-    """Up to `n` different replies to `text` in the serving voice, and the model's name."""
-    model, _ = await speaking(database, voice)
-    known = chat_id is not None and await history.find_chat(database, chat_id) is not None
-    turns = await context_of(database, chat_id, text, Options()) if known and chat_id else (Turn("user", text),)
-    found: list[str] = []
-    for _ in range(TRIES):
-        for reply in await voice.replies(model, conversation(turns), n - len(found)):
-            if reply.casefold() not in (other.casefold() for other in found):
-                found.append(reply)
-        if len(found) >= n:
-            break
-    return found, model
+from storage import drafts
 
 
 async def received(update: Update, context: Context) -> None:
     """A message of the owner's: something to answer."""
     message = update.effective_message
     assert message is not None
+    if await taps.own_words(context.services, message):
+        return
     text = message.text or message.caption or ""
     if not text.strip():
         await message.reply_text(say("no_message"))
@@ -83,23 +57,21 @@ async def chosen(update: Update, context: Context) -> None:
 
 async def _answer(services: Services, message: Message, text: str, chat_id: int | None) -> None:
     await message.get_bot().send_chat_action(message.chat_id, ChatAction.TYPING)
-    replies, model = await write_drafts(services.database, services.voice, text, chat_id=chat_id)
-    if not replies:
+    context = await context_in(services.database, chat_id, text, now())
+    drafted = await services.drafting.drafts(context, chat_id)
+    if not drafted.replies:
         await message.reply_text(say("no_drafts"))
         return
+    said = [(turn.role, turn.text) for turn in context]
     async with services.database.transaction():
         draft_id = await drafts.add(
-            services.database, chat_id=chat_id, prompt=text, model=model, replies=replies, now=now()
+            services.database, chat_id=chat_id, context=said, model=drafted.model, replies=drafted.replies, now=now()
         )
     await message.reply_text(
-        say("drafts", drafts=Markup(_numbered(replies)), voice=model),
+        say("drafts", drafts=Markup(numbered(drafted.replies)), voice=drafted.model),
         parse_mode=ParseMode.HTML,
-        reply_markup=InlineKeyboardMarkup([_buttons(draft_id, len(replies))]),
+        reply_markup=InlineKeyboardMarkup([_buttons(draft_id, len(drafted.replies))]),
     )
-
-
-def _numbered(replies: Sequence[str]) -> str:
-    return "\n\n".join(f"<b>{i}</b>  {escape(reply, quote=False)}" for i, reply in enumerate(replies, 1))
 
 
 def _buttons(draft_id: int, count: int) -> list[InlineKeyboardButton]:

@@ -10,7 +10,19 @@ from bot.history import summary
 from bot.texts import loss, say
 from storage import runs
 
-OWNER_COMMANDS = ("help", "status", "sync", "train", "cancel", "quiz", "standings", "versions", "rollback")
+OWNER_COMMANDS = (
+    "help",
+    "status",
+    "mode",
+    "quiet",
+    "sync",
+    "train",
+    "cancel",
+    "quiz",
+    "standings",
+    "versions",
+    "rollback",
+)
 GROUP_COMMANDS = ("quiz", "standings")
 
 Handler = Callable[[Update, Context], Coroutine[Any, Any, None]]

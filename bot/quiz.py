@@ -20,8 +20,7 @@ from bot.context import Context, Services
 from bot.history import HeldOut, build_dataset, held_out, now
 from bot.statistics import SMALL, Share, wilson
 from bot.texts import Markup, say
-from bot.train import speaking
-from bot.voice import Voice
+from bot.voice import Voice, speaking
 from storage import history, quizzes
 from storage.database import Database
 from storage.errors import BadInput, LikemeError

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from telegram import Message, Update
@@ -23,6 +23,7 @@ from storage.ingest.sync.events import Events
 from storage.ingest.sync.pages import Progress, SyncReport, sync
 from storage.ingest.sync.patience import Notice, Patient
 from storage.records import Account
+from storage.records import Message as StoredMessage
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Follower:
     settings: Settings
     database: Database
     tell: Callable[[str], Awaitable[None]]
+    heard: Callable[[OwnAccount, Sequence[StoredMessage]], Awaitable[None]]
     own: OwnAccount | None = None
     syncing: bool = False
     _told: str = field(default="", repr=False)
@@ -94,7 +96,8 @@ class Follower:
 
     async def _follow(self, own: OwnAccount) -> None:
         with telegram_errors():
-            events = Events(self.database, Patient(own.client), await own.me(), now)
+            owner = await own.me()
+            events = Events(self.database, Patient(own.client), owner, now, lambda new: self.heard(own, new))
             own.client.add_event_handler(events.take, telethon_events.Raw())
             if (await events.catch_up()).is_too_long:
                 await fetch(self.database, own, lambda notice: None, lambda progress: None)

@@ -15,6 +15,7 @@ TEXTS = {
     "/versions — your voices; /rollback N — go back to one\n"
     "/sync — fetch what is new from your account\n"
     "/chats — whose words I may learn from; /forget CHAT takes them back for good\n"
+    "/mode — in which chats you want drafts; /quiet 23-7 — when not\n"
     "/status — how things stand",
     "status": "History: {messages:,} messages in {chats:,} chats, {own:,} of them yours.\n"
     "Voice: {voice}\nModel server: {server}\nTraining: {training}",
@@ -26,6 +27,43 @@ TEXTS = {
     "draft_chosen": "{text}",
     "draft_taken": "That one has been taken already.",
     "draft_gone": "These drafts are no longer known.",
+    "card_you": "you",
+    "card_done": "{head}\n\n{words}\n\n<i>Sent to {name}.</i>",
+    "card_skipped": "{name}: skipped.",
+    "card_skipped_short": "Skipped.",
+    "card_answered": "{name}: you have answered by yourself.",
+    "card_replaced": "{name}: a newer card stands below.",
+    "card_your_words": "Your words to {name}? What you answer here is sent.",
+    "card_edited": "They have changed their message; new drafts are on the way.",
+    "card_deleted": "They have deleted a message of these.",
+    "card_interrupted": "I was stopped while sending: {sent} of {lines} lines are known to stand in the chat. "
+    "Look there before you send the rest.",
+    "card_no_answer": "Telegram did not answer: {sent} of {lines} lines are known to stand in the chat. "
+    "Look there before you send the rest.",
+    "card_no_connection": "Not sent: this bot is no longer connected to your account. "
+    "Connect it in Settings → Telegram Business → Chatbots, then tap again.",
+    "card_no_reply": "Not sent: the bot may not reply for you. "
+    "Allow it in Settings → Telegram Business → Chatbots, then tap again.",
+    "card_day_over": "Not sent: Telegram lets a bot answer for you only within 24 hours of their last message. "
+    "Copy it and send it yourself.",
+    "card_peer": "Not sent: Telegram does not let the bot write to this chat. Copy it and send it yourself.",
+    "card_premium": "Not sent: they take messages from Premium accounts only. Copy it and send it yourself.",
+    "card_refused": "Not sent: Telegram answered «{reason}». Tap again, or copy it and send it yourself.",
+    "connected": "You are connected. When a friend writes, I put three drafts here; nothing is sent before you tap. "
+    "/mode says where I do that, /quiet when I don't.",
+    "connected_no_reply": "You are connected, but I may not reply for you: drafts come, you send them yourself. "
+    "Settings → Telegram Business → Chatbots allows it.",
+    "connection_changed": "Your connection has changed; cards say what I may still do.",
+    "disconnected": "You are no longer connected; no more cards come.",
+    "modes": "Where do you want drafts? Groups never get any.",
+    "modes_none": "I know none of your chats yet: connect me in Settings → Telegram Business → Chatbots, "
+    "or likeme import brings your history in.",
+    "mode_off": "off",
+    "mode_card": "cards",
+    "mode_cloud": "in the input line",
+    "modes_all": "all others",
+    "quiet_is": "Quiet hours: {span}. Drafts wait until they are over. /quiet off ends them.",
+    "quiet_none": "There are no quiet hours. /quiet 23-7 sets them.",
     "no_drafts": "The model found no words for this one. Try /again later, or train a voice first.",
     "training_running": "A training is running already; /cancel stops it.",
     "training_none": "No training is running.",
@@ -77,11 +115,16 @@ TEXTS = {
     "sync_failed": "The sync stopped: {reason} What came is kept, /sync goes on from there.",
     "error": "Something went wrong ({kind}); it is in the log. Nothing was sent to anybody.",
     "button_again": "again",
+    "button_edit": "edit",
+    "button_skip": "skip",
+    "button_rest": "send the rest",
     "button_cancel": "cancel",
     "button_send": "send to the group",
     "button_drop": "drop",
     "button_send_all": "send all",
     "command_start": "what this is",
+    "command_mode": "in which chats you want drafts",
+    "command_quiet": "when not",
     "command_help": "what I can do",
     "command_status": "how things stand",
     "command_sync": "fetch your history",

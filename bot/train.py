@@ -101,12 +101,6 @@ async def catch_up(database: Database, voice: Voice) -> None:
             await note_version(database, job, events)
 
 
-async def speaking(database: Database, voice: Voice) -> tuple[str, runs.Version | None]:
-    """The model to ask for drafts, and the version behind it (None: stock)."""
-    version = await runs.serving(database)
-    return (version.name, version) if version else (await voice.base_model(), None)
-
-
 async def train(update: Update, context: Context) -> None:
     """/train"""
     services = context.services

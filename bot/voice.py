@@ -1,7 +1,7 @@
 """The model server as the bot sees it: OpenAI's client, our errors."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -10,6 +10,9 @@ import openai
 from openai import AsyncOpenAI, AsyncStream
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
+from bot.suitable import Drawn
+from storage import runs
+from storage.database import Database
 from storage.errors import ModelError
 
 Event = dict[str, Any]
@@ -60,8 +63,20 @@ class Voice:
         self, model: str, messages: Sequence[dict[str, str]], n: int, seed: int | None = None
     ) -> list[str]:
         """Draw `n` replies; empty ones are dropped, so there can be fewer."""
+        return [drawn.text for drawn in await self.draw(model, messages, n, seed) if drawn.text]
+
+    async def draw(
+        self,
+        model: str,
+        messages: Sequence[dict[str, str]],
+        n: int,
+        seed: int | None = None,
+        on_text: Callable[[Sequence[str]], None] | None = None,
+    ) -> list[Drawn]:
+        """Draw `n` replies as they come. `on_text` gets all of them, as far as they are, whenever one grows."""
+        texts, whole = [""] * n, [False] * n
         with self._plainly():
-            answer = await self._client.chat.completions.create(
+            stream = await self._client.chat.completions.create(
                 model=model,
                 messages=cast(Any, list(messages)),
                 n=n,
@@ -69,9 +84,15 @@ class Voice:
                 top_p=TOP_P,
                 max_tokens=MAX_TOKENS,
                 seed=seed,
+                stream=True,
             )
-        texts = [(choice.message.content or "").strip() for choice in answer.choices]
-        return [text for text in texts if text]
+            async for chunk in stream:
+                for choice in chunk.choices:
+                    texts[choice.index] += choice.delta.content or ""
+                    whole[choice.index] |= choice.finish_reason == "stop"
+                if on_text is not None:
+                    on_text(texts)
+        return [Drawn(text.strip(), end) for text, end in zip(texts, whole, strict=True)]
 
     async def upload(self, content: bytes, name: str) -> str:
         """Send a JSONL file; returns its id."""
@@ -141,5 +162,13 @@ class Voice:
         except openai.APIStatusError as error:
             body = error.body if isinstance(error.body, dict) else {}
             raise ModelError(str(body.get("message") or f"The model server answered {error.status_code}.")) from error
-        except (openai.APIError, httpx.HTTPError) as error:
+        except (openai.APIConnectionError, httpx.HTTPError) as error:
             raise ModelError(f"The model server at {self.url} does not answer ({type(error).__name__}).") from error
+        except openai.APIError as error:  # told in the middle of a stream
+            raise ModelError(error.message) from error
+
+
+async def speaking(database: Database, voice: Voice) -> tuple[str, runs.Version | None]:
+    """The model to ask for drafts, and the version behind it (None: stock)."""
+    version = await runs.serving(database)
+    return (version.name, version) if version else (await voice.base_model(), None)

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.prompt import Prompt
 
 from bot import printing
-from bot.drafts import write_drafts
+from bot.drafting import Drafting, context_in
 from bot.history import build_dataset, now, save_dataset
 from bot.model_process import model_server
 from bot.quiz import LETTERS, NAMES, new_quiz, standings_rows
@@ -102,10 +102,11 @@ async def draft_replies(settings: Settings, text: str, n: int, chat: int | None)
             raise BadInput(f"There is no chat {chat} in the history: leave --chat out, or import it first.")
     async with opened(settings) as (db, voice):
         with printing.waiting("drafting"):
-            replies, model = await write_drafts(db, voice, text, n=n, chat_id=chat)
-    if not replies:
-        raise ModelError(f"{model} found no words for this one: train a voice first, or try again.")
-    return {"drafts": replies, "model": model}
+            context = await context_in(db, chat, text, now())
+            drafted = await Drafting(db, voice).drafts(context, chat, n)
+    if not drafted.replies:
+        raise ModelError(f"{drafted.model} found no words for this one: train a voice first, or try again.")
+    return {"drafts": list(drafted.replies), "model": drafted.model}
 
 
 async def play_quiz(settings: Settings, prompts: int) -> list[tuple[str, Share]]:

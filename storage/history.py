@@ -100,7 +100,16 @@ async def messages(database: Database, chat_id: int) -> list[Message]:
     rows = await database.rows(
         f"SELECT {COLUMNS} FROM message WHERE chat_id = ? AND deleted_at IS NULL ORDER BY message_id", (chat_id,)
     )
-    return [_message(row) for row in rows]
+    return [message_of(row) for row in rows]
+
+
+async def newest(database: Database, chat_id: int, limit: int) -> list[Message]:
+    """A chat's last messages in the order of their ids, without deleted ones."""
+    rows = await database.rows(
+        f"SELECT {COLUMNS} FROM message WHERE chat_id = ? AND deleted_at IS NULL ORDER BY message_id DESC LIMIT ?",
+        (chat_id, limit),
+    )
+    return [message_of(row) for row in reversed(rows)]
 
 
 async def mark_deleted_anywhere(database: Database, message_ids: Sequence[int], now: datetime) -> int:
@@ -124,7 +133,16 @@ async def search(database: Database, words: str, limit: int = 20) -> list[Messag
         "WHERE message_words MATCH ? AND message.deleted_at IS NULL ORDER BY message_words.rank LIMIT ?",
         (quoted, limit),
     )
-    return [_message(row) for row in rows]
+    return [message_of(row) for row in rows]
+
+
+async def delete(database: Database, chat_id: int, message_ids: Iterable[int], now: datetime) -> int:
+    """Mark messages as deleted; inside a transaction. Returns how many were there."""
+    seconds = int(now.timestamp())
+    return await database.execute_many(
+        "UPDATE message SET deleted_at = ? WHERE chat_id = ? AND message_id = ? AND deleted_at IS NULL",
+        [(seconds, chat_id, message_id) for message_id in message_ids],
+    )
 
 
 async def set_included(database: Database, chat_id: int, included: bool | None) -> bool:
@@ -165,7 +183,8 @@ def _chat(row: sqlite3.Row) -> Chat:
     return Chat(row["chat_id"], ChatKind(row["kind"]), row["name"], included)
 
 
-def _message(row: sqlite3.Row) -> Message:
+def message_of(row: sqlite3.Row) -> Message:
+    """The record of a row with every column."""
     return Message(
         chat_id=row["chat_id"],
         message_id=row["message_id"],

@@ -2,7 +2,12 @@
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.sandbox_fixtures", "tests.model_fixtures", "tests.mtproto_fixtures"]
+pytest_plugins = [
+    "tests.sandbox_fixtures",
+    "tests.model_fixtures",
+    "tests.voice_fixtures",
+    "tests.mtproto_fixtures",
+]
 
 _SLOW_DRAWS = (HealthCheck.too_slow, HealthCheck.data_too_large)
 settings.register_profile("quick", max_examples=60, deadline=None, suppress_health_check=_SLOW_DRAWS)

@@ -73,6 +73,7 @@ class serve:
 
     def __init__(self, serving: Serving, token: str = "") -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         config = uvicorn.Config(build(serving, token), log_level="error", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
 

@@ -8,11 +8,12 @@ import secrets
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from html.parser import HTMLParser
 from typing import Any
 
 from bot.sandbox import wire
-from bot.sandbox.world import Message, Option, Poll, User, World
+from bot.sandbox.world import Connection, Message, Option, Poll, User, World
 
 TEXT, CAPTION, CALLBACK_DATA_BYTES, CALLBACK_ANSWER = 4096, 1024, 64, 200
 QUESTION, OPTIONS, OPTION, EXPLANATION, EXPLANATION_LINES = 300, 12, 100, 200, 2
@@ -69,7 +70,9 @@ class BotApi:
             "editmessagereplymarkup": self._edit_buttons,
             "deletemessage": self._delete,
             "answercallbackquery": self._answer_tap,
-            "sendchataction": lambda p: bool(self._place(p)) or True,
+            "sendmessagedraft": self._stream,
+            "sendchataction": self._act,
+            "getbusinessconnection": lambda p: wire.business_connection(self.world, self._connection(p)),
             "setmycommands": self._set_commands,
             "getmycommands": lambda p: self.world.commands.get(self._scope(p), []),
             "deletemycommands": lambda p: self.world.commands.pop(self._scope(p), None) is not None or True,
@@ -83,10 +86,52 @@ class BotApi:
         return known[method.lower()](parameters)
 
     def _send_message(self, p: Parameters) -> Any:
-        place = self._place(p)
         text, entities = _formatted(p.get("text", ""), p)
         _length(text, TEXT, "message")
-        return self._posted(place, p, text=text, entities=entities)
+        if p.get("business_connection_id"):
+            return self._send_in_business(p, text, entities)
+        return self._posted(self._place(p), p, text=text, entities=entities)
+
+    def _send_in_business(self, p: Parameters, text: str, entities: list[dict[str, Any]]) -> Any:
+        """In the name of the person whose account it is; Telegram's refusals by their names."""
+        connection = self._connection(p)
+        if not connection.can_reply:
+            raise Refusal(400, "Bad Request: BUSINESS_CONNECTION_NOT_ALLOWED")
+        place = self._lent(connection, p)
+        theirs = [m for m in self.world.history(place.chat_id) if m.sender != connection.user]
+        if not theirs or self.world.now() - theirs[-1].date > timedelta(days=1):
+            raise Refusal(400, "Bad Request: BUSINESS_PEER_USAGE_MISSING")
+        sent = self.world.post(
+            connection.user, place.chat_id, text=text, entities=entities, business_bot=self.bot.user_id
+        )
+        return wire.message(self.world, sent, connection=connection)
+
+    def _connection(self, p: Parameters) -> Connection:
+        connection = self.world.connections.get(p["business_connection_id"])
+        if connection is None or connection.bot != self.bot.user_id or not connection.is_enabled:
+            raise Refusal(400, "Bad Request: BUSINESS_CONNECTION_INVALID")
+        return connection
+
+    def _lent(self, connection: Connection, p: Parameters) -> Any:
+        friend = int(p.get("chat_id", 0))
+        if friend not in self.world.users or friend == connection.user:
+            raise Refusal(400, "Bad Request: BUSINESS_PEER_INVALID")
+        return self.world.between(connection.user, friend)
+
+    def _act(self, p: Parameters) -> bool:
+        business = p.get("business_connection_id")
+        place = self._lent(self._connection(p), p) if business else self._place(p)
+        self.world.stream(place.chat_id, "")
+        return True
+
+    def _stream(self, p: Parameters) -> bool:
+        place = self._place(p)
+        text, _ = _formatted(p.get("text", ""), p)
+        _length(text, TEXT, "message")
+        if place.kind != "private" or not p.get("draft_id"):
+            raise Refusal(400, "Bad Request: PEER_ID_INVALID")
+        self.world.stream(place.chat_id, text)
+        return True
 
     def _send_photo(self, p: Parameters) -> Any:
         place = self._place(p)

@@ -90,6 +90,7 @@ class Sandbox:
     async def start(cls, world: World, port: int = 0, on_exchange: Exchange | None = None) -> AsyncIterator["Sandbox"]:
         """Serve `world` on a loopback port (0: any free one) while the block runs."""
         listener = socket.create_server(("127.0.0.1", port))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sandbox = cls(world, f"http://127.0.0.1:{listener.getsockname()[1]}", on_exchange)
         routes = [
             Route("/bot{token}/{method}", sandbox._method, methods=["GET", "POST"]),
@@ -157,6 +158,7 @@ async def _parameters(request: Request) -> dict[str, Any]:
 
 
 _TEXTS = {
+    "business_connection_id",
     "text",
     "caption",
     "question",

@@ -3,7 +3,7 @@
 import struct
 from typing import Any
 
-from bot.sandbox.world import Chat, Event, Message, Poll, Tap, User, Vote, World
+from bot.sandbox.world import Chat, Connection, Event, Message, Poll, Tap, User, Vote, World
 
 
 def user(person: User) -> dict[str, Any]:
@@ -18,25 +18,30 @@ def user(person: User) -> dict[str, Any]:
     return out
 
 
-def chat(world: World, place: Chat) -> dict[str, Any]:
-    """Chat"""
+def chat(world: World, place: Chat, viewer: int = 0) -> dict[str, Any]:
+    """Chat; a personal one as `viewer` sees it."""
     if place.kind == "group":
         return {"id": place.chat_id, "type": "group", "title": place.title}
-    person = world.users[place.chat_id]
-    out: dict[str, Any] = {"id": place.chat_id, "type": "private", "first_name": person.first_name}
+    with_whom = next(m for m in place.members if m != viewer) if place.kind == "personal" else place.chat_id
+    person = world.users[with_whom]
+    out: dict[str, Any] = {"id": with_whom, "type": "private", "first_name": person.first_name}
     if person.username:
         out["username"] = person.username
     return out
 
 
-def message(world: World, sent: Message, depth: int = 0) -> dict[str, Any]:
-    """Message"""
+def message(world: World, sent: Message, depth: int = 0, connection: Connection | None = None) -> dict[str, Any]:
+    """Message; of a personal chat it is told through a business `connection`."""
     out: dict[str, Any] = {
         "message_id": sent.message_id,
         "from": user(world.users[sent.sender]),
-        "chat": chat(world, world.chats[sent.chat_id]),
+        "chat": chat(world, world.chats[sent.chat_id], connection.user if connection else 0),
         "date": int(sent.date.timestamp()),
     }
+    if connection is not None:
+        out["business_connection_id"] = connection.connection_id
+    if sent.business_bot is not None:
+        out["sender_business_bot"] = user(world.users[sent.business_bot])
     if sent.photo is not None:
         out["photo"] = [photo_size(sent.photo.file_id, sent.photo.content)]
         if sent.text:
@@ -55,7 +60,7 @@ def message(world: World, sent: Message, depth: int = 0) -> dict[str, Any]:
         out["forward_origin"] = _origin(world, sent)
     replied = world.messages.get((sent.chat_id, sent.reply_to)) if sent.reply_to else None
     if replied is not None and depth == 0:
-        out["reply_to_message"] = message(world, replied, depth + 1)
+        out["reply_to_message"] = message(world, replied, depth + 1, connection)
     return out
 
 
@@ -105,6 +110,10 @@ def photo_size(file_id: str, content: bytes) -> dict[str, Any]:
 def update(world: World, bot: User, event: Event) -> dict[str, Any] | None:
     """The update that `bot` gets of an event (without its id), or None."""
     what = event.what
+    if event.kind == "connection":
+        return {"business_connection": business_connection(world, what)} if what.bot == bot.user_id else None
+    if isinstance(what, Message) and (place := world.chats[what.chat_id]).kind == "personal":
+        return _in_business(world, bot, event.kind, what, place)
     if event.kind in ("message", "edited") and isinstance(what, Message) and what.sender != bot.user_id:
         if not _sees(world, bot, what.chat_id):
             return None
@@ -117,6 +126,31 @@ def update(world: World, bot: User, event: Event) -> dict[str, Any] | None:
     if event.kind == "poll" and isinstance(what, Poll) and _asked(world, what) == bot.user_id:
         return {"poll": poll(what)}
     return None
+
+
+def business_connection(world: World, connection: Connection) -> dict[str, Any]:
+    """BusinessConnection"""
+    return {
+        "id": connection.connection_id,
+        "user": user(world.users[connection.user]),
+        "user_chat_id": connection.user,
+        "date": int(connection.date.timestamp()),
+        "rights": {"can_reply": True} if connection.can_reply else {},
+        "is_enabled": connection.is_enabled,
+    }
+
+
+def _in_business(world: World, bot: User, kind: str, what: Message, place: Chat) -> dict[str, Any] | None:
+    """What a bot hears of a personal chat: only where one of the two has lent it his account."""
+    lent = (c for c in world.connections.values() if c.bot == bot.user_id and c.is_enabled and c.user in place.members)
+    connection = next(lent, None)
+    if connection is None:
+        return None
+    if kind == "deleted":
+        told = {"chat": chat(world, place, connection.user), "message_ids": [what.message_id]}
+        return {"deleted_business_messages": {"business_connection_id": connection.connection_id, **told}}
+    name = {"message": "business_message", "edited": "edited_business_message"}.get(kind)
+    return {name: message(world, what, connection=connection)} if name else None
 
 
 def _callback(world: World, tap: Tap) -> dict[str, Any]:

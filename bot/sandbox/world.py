@@ -127,12 +127,24 @@ class CloudDraft:
     date: datetime
 
 
-Kind = Literal["message", "edited", "deleted", "tap", "vote", "poll", "answer", "typing", "draft"]
+@dataclass(slots=True)
+class Connection:
+    """A person's account lent to a bot (Secretary Mode)."""
+
+    connection_id: str
+    user: int
+    bot: int
+    date: datetime
+    can_reply: bool = True
+    is_enabled: bool = True
+
+
+Kind = Literal["message", "edited", "deleted", "tap", "vote", "poll", "answer", "typing", "draft", "connection"]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something happened. `what` is a Message, Tap, Vote, Poll, CloudDraft or (tap id, text)."""
+    """Something happened. `what` is a Message, Tap, Vote, Poll, CloudDraft, Connection, (tap id, text) or words."""
 
     kind: Kind
     what: Any
@@ -148,6 +160,7 @@ class World:
         self.chats: dict[int, Chat] = {}
         self.messages: dict[tuple[int, int], Message] = {}
         self.drafts: dict[tuple[int, int], CloudDraft] = {}  # by (user, chat)
+        self.connections: dict[str, Connection] = {}
         self.photos: dict[str, Photo] = {}
         self.commands: dict[tuple[int, str], list[dict[str, str]]] = {}  # (bot, scope as JSON)
         self.started: set[tuple[int, int]] = set()  # (user, bot): a bot can't write first
@@ -221,6 +234,20 @@ class World:
     def write(self, sender: int, receiver: int, text: str, **content: Any) -> Message:
         """A person writes to another one."""
         return self.post(sender, self.between(sender, receiver).chat_id, text=text, **content)
+
+    def connect(self, user: int, *, can_reply: bool = True, is_enabled: bool = True) -> Connection:
+        """A person lends his account to the bot, or changes on what terms."""
+        bot = next(iter(self.bots.values())).user_id
+        known = next((c for c in self.connections.values() if (c.user, c.bot) == (user, bot)), None)
+        connection = known or Connection(secrets.token_urlsafe(12), user, bot, self.now())
+        connection.can_reply, connection.is_enabled = can_reply, is_enabled
+        self.connections[connection.connection_id] = connection
+        self._happened("connection", connection)
+        return connection
+
+    def stream(self, chat_id: int, text: str) -> None:
+        """A bot shows the beginning of what it is about to send, or that it is typing ("")."""
+        self._happened("typing", text, chat_id)
 
     def type_draft(self, user: int, chat_id: int, text: str) -> CloudDraft:
         """A person types in a chat without sending; "" clears it."""

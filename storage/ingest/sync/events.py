@@ -7,7 +7,7 @@ is pushed in sequence is stored as it comes, anything else makes us ask for the 
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -41,11 +41,20 @@ class Taken:
 class Events:
     """One account's events into one database."""
 
-    def __init__(self, database: Database, ask: Patient, owner: Account, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        ask: Patient,
+        owner: Account,
+        now: Callable[[], datetime],
+        heard: Callable[[Sequence[Message]], Awaitable[None]] | None = None,
+    ) -> None:
+        """`heard` is told of messages that were stored."""
         self._database = database
         self._ask = ask
         self._owner = owner
         self._now = now
+        self._heard = heard
         self._one_at_a_time = asyncio.Lock()
 
     async def catch_up(self) -> Taken:
@@ -112,6 +121,8 @@ class Events:
             gone = await history.mark_deleted_anywhere(self._database, deleted, self._now()) if deleted else 0
             if to is not None:
                 await set_clock(self._database, to)
+        if self._heard is not None and kept:
+            await self._heard(kept)
         return Taken(stored.new, stored.updated, gone)
 
     async def _wanted(self, messages: Iterable[Message], entities: Entities) -> list[Message]:

@@ -1,0 +1,76 @@
+"""Which of a model's replies may be shown: whole, sayable, in the conversation's script, and unlike each other."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rapidfuzz import fuzz
+
+from training.dataset.copies import normalised
+from training.dataset.manner import script_of
+from training.dataset.redact import redact
+from training.dataset.render import Turn
+
+ALIKE = 80  # of 100: replies that are more alike than this are one
+LINES = 6
+_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+_FOREIGN = re.compile(r"<\|?/?[a-z_]+\|?>|^\s*(?:they|you|user|assistant|system) ?:", re.IGNORECASE | re.MULTILINE)
+_MASK = re.compile(r"\[[a-z ]+\]")
+_STUCK = re.compile(r"(.)\1{11,}|(.{2,6}?)\2{9,}|\b(\w+)(?:\W+\3\b){5,}", re.DOTALL | re.IGNORECASE)
+_SENTENCE_END = re.compile(r".*[.!?…)](?=\s|\Z)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A reply as the model gave it; not `whole`: it was cut off."""
+
+    text: str
+    whole: bool = True
+
+
+def suitable(drawn: Drawn, context: Sequence[Turn]) -> str | None:
+    """The reply as it may be shown, or None."""
+    text = _THOUGHT.sub("", drawn.text).strip()
+    if not drawn.whole:
+        text = _without_cut_end(text)
+    text = "\n".join(line.strip() for line in text.splitlines() if line.strip())
+    if not any(c.isalnum() or ord(c) > 0x2190 for c in text) or text.count("\n") >= LINES:
+        return None
+    if _FOREIGN.search(text) or _MASK.search(text) or _STUCK.search(text) or redact(text)[1]:
+        return None
+    return text if _same_script(text, context) and not _echoes(text, context) else None
+
+
+def different(replies: Sequence[str], n: int) -> list[str]:
+    """At most `n` replies of which no two are nearly the same; the one nearest to all of them stands first."""
+    kept: list[str] = []
+    for reply in replies:
+        if all(_likeness(reply, other) < ALIKE for other in kept):
+            kept.append(reply)
+    kept = kept[:n]
+    return sorted(kept, key=lambda reply: -sum(_likeness(reply, other) for other in replies))
+
+
+def _without_cut_end(text: str) -> str:
+    """The whole lines; of a single one its whole sentences."""
+    head, _, _ = text.rpartition("\n")
+    if head.strip():
+        return head
+    match = _SENTENCE_END.match(text)
+    return match[0] if match else ""
+
+
+def _same_script(text: str, context: Sequence[Turn]) -> bool:
+    spoken = {script for turn in context if (script := script_of(turn.text))}
+    script = script_of(text)
+    return script is None or not spoken or script in spoken
+
+
+def _echoes(text: str, context: Sequence[Turn]) -> bool:
+    """Saying the friend's own message back to him is no reply; a word or two may be ("ok?" — "ok")."""
+    said = normalised(context[-1].text) if context else ""
+    return len(said.split()) > 2 and normalised(text) == said
+
+
+def _likeness(one: str, other: str) -> float:
+    return fuzz.ratio(normalised(one), normalised(other))

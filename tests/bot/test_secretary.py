@@ -1,0 +1,429 @@
+"""Secretary Mode over the wire: the real bot, the sandbox's Telegram, a model that says what a test wants."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from bot import sending
+from bot.context import App, Services
+from bot.sandbox.server import Sandbox
+from bot.sandbox.world import Connection, Event, Message, World
+from bot.settings import Settings
+from storage import drafts, history, secretary
+from storage.database import Database
+from storage.drafts import Draft
+from tests.bot.conftest import BOT, Listener, running, small_history
+from tests.sandbox_fixtures import ANNA, BORIS, OWNER, TOKEN
+from tests.voice_fixtures import REPLIES, Script
+
+pytestmark = pytest.mark.slow
+CHANGED = "onnect"  # stands in whatever the bot says of a connection
+
+
+@pytest.fixture(autouse=True)
+def quick_thumbs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "LEAST_PAUSE", 0.01)
+    monkeypatch.setattr(sending, "LONGEST_PAUSE", 0.02)
+
+
+@pytest_asyncio.fixture
+async def settings(sandbox: Sandbox, scripted_url: str, tmp_path: Path) -> Settings:
+    home = tmp_path / "owner"
+    await small_history(home)
+    return Settings(
+        bot_token=TOKEN,
+        owner_id=OWNER,
+        bot_api_url=sandbox.url,
+        model_url=scripted_url,
+        likeme_home=home,
+        burst_seconds=0.2,
+    )
+
+
+class Desk:
+    """The owner at his phone: his account lent to the bot, his friends writing to him."""
+
+    def __init__(self, sandbox: Sandbox, app: App, settings: Settings) -> None:
+        self.sandbox, self.world, self.app, self.settings = sandbox, sandbox.world, app, settings
+        self.hears = Listener(sandbox, OWNER)
+
+    @property
+    def services(self) -> Services:
+        services = self.app.bot_data["services"]
+        assert isinstance(services, Services)
+        return services
+
+    async def connect(self, **terms: bool) -> Connection:
+        made: list[Connection] = []
+        await self.hears.after(lambda: made.append(self.world.connect(OWNER, **terms)), lambda m: CHANGED in m.text)
+        return made[0]
+
+    async def card(self, friend: int, *texts: str) -> Message:
+        """What a friend's lines bring."""
+        return await self.hears.after(
+            lambda: [self.world.write(friend, OWNER, text) for text in texts], lambda m: bool(m.buttons)
+        )
+
+    async def until(self, holds: Callable[[], Any]) -> None:
+        async with asyncio.timeout(15):
+            while not holds():
+                await asyncio.sleep(0.01)
+
+    async def draft(self, number: int, state: str) -> Draft:
+        """The stored draft, once it is in a state."""
+        async with asyncio.timeout(15):
+            while True:
+                found = await drafts.find(self.services.database, number)
+                if found is not None and found.state == state:
+                    return found
+                await asyncio.sleep(0.01)
+
+    def said_to(self, friend: int) -> list[str]:
+        """What the owner's name has said in a chat."""
+        return [m.text for m in self.world.history(self.world.between(OWNER, friend).chat_id) if m.sender == OWNER]
+
+
+@asynccontextmanager
+async def at_the_desk(sandbox: Sandbox, settings: Settings) -> AsyncIterator[Desk]:
+    async with running(settings) as app:
+        yield Desk(sandbox, app, settings)
+
+
+@pytest_asyncio.fixture
+async def desk(sandbox: Sandbox, settings: Settings) -> AsyncIterator[Desk]:
+    """A running bot whose owner has written to it and connected it."""
+    sandbox.world.send(OWNER, OWNER, "/start")
+    async with at_the_desk(sandbox, settings) as made:
+        await made.connect()
+        yield made
+
+
+def labels(card: Message) -> list[str]:
+    return [button["text"] for row in card.buttons for button in row]
+
+
+async def test_a_friend_s_burst_becomes_one_card_and_a_tap_sends_it_once(desk: Desk) -> None:
+    card = await desk.card(ANNA, "hey", "are you coming?", "on friday I mean")
+    assert labels(card) == ["1", "2", "3", "edit", "again", "skip"]
+    assert card.text.startswith("Anna\nAnna: hey\nare you coming?\non friday I mean")
+    for reply in REPLIES[:2]:
+        assert reply in card.text
+    desk.world.tap(OWNER, card, "1")
+    desk.world.tap(OWNER, card, "1")
+    desk.world.tap(OWNER, card, "2")
+    kept = await desk.draft(1, "sent")
+    await desk.until(lambda: not card.buttons)
+    assert desk.said_to(ANNA) == kept.lines
+    assert "Sent to Anna." in card.text
+    assert kept.way == "card"
+    assert kept.context[-1] == ("user", "hey\nare you coming?\non friday I mean")
+
+
+async def test_lines_go_out_one_by_one_and_are_no_words_of_the_owner_s_own(desk: Desk, script: Script) -> None:
+    script.reply = lambda asked, i: ["no idea yet\ntell you tonight", "what", "well then"][i % 3]
+    card = await desk.card(ANNA, "and friday?")
+    number = next(i for i, text in enumerate(card.text.split("\n\n")) if "no idea yet" in text)
+    typing: list[Event] = []
+    desk.world.observe(lambda e: typing.append(e) if e.kind == "typing" and e.what == "" else None)
+    desk.world.tap(OWNER, card, str(number))
+    await desk.draft(1, "sent")
+    assert desk.said_to(ANNA) == ["no idea yet", "tell you tonight"]
+    assert typing
+    stored = [m for m in await history.messages(desk.services.database, ANNA) if m.is_own]
+    assert [m.via_bot for m in stored] == ["likeme", "likeme"]
+    async with desk.services.database.transaction():  # what an import or a sync would say of it
+        from dataclasses import replace
+
+        await history.put_messages(desk.services.database, [replace(m, via_bot=None) for m in stored])
+    assert {m.via_bot for m in await history.messages(desk.services.database, ANNA) if m.is_own} == {"likeme"}
+
+
+async def test_what_was_sent_in_his_name_is_not_answered(desk: Desk, script: Script) -> None:
+    card = await desk.card(ANNA, "coming?")
+    desk.world.tap(OWNER, card, "1")
+    await desk.draft(1, "sent")
+    await asyncio.sleep(0.6)
+    assert len(script.asked) == 1
+
+
+async def test_the_owner_s_own_words_in_answer_to_a_card_are_sent_and_kept_as_his(desk: Desk) -> None:
+    card = await desk.card(ANNA, "coming?")
+    asked = await desk.hears.after(lambda: desk.world.tap(OWNER, card, "edit"))
+    assert asked.text.startswith("Your words to Anna?")
+    desk.world.send(OWNER, OWNER, "only if Boris drives", reply_to=asked.message_id)
+    kept = await desk.draft(1, "edited")
+    assert desk.said_to(ANNA) == ["only if Boris drives"] == [kept.edited]
+    stored = [m for m in await history.messages(desk.services.database, ANNA) if m.is_own]
+    assert [m.via_bot for m in stored] == [None]
+    late = await desk.hears.after(lambda: desk.world.send(OWNER, OWNER, "or not", reply_to=card.message_id))
+    assert late.text == "That one has been taken already."
+
+
+async def test_skip_and_again(desk: Desk, script: Script) -> None:
+    card = await desk.card(ANNA, "coming?")
+    script.reply = lambda asked, i: ["quite other words", "and more of them", "a third"][i % 3]
+    desk.world.tap(OWNER, card, "again")
+    await desk.until(lambda: "quite other words" in card.text)
+    assert (await desk.draft(1, "replaced")).replies
+    desk.world.tap(OWNER, card, "skip")
+    await desk.draft(2, "skipped")
+    await desk.until(lambda: card.text == "Anna: skipped.")
+    assert desk.said_to(ANNA) == []
+
+
+async def test_a_newer_message_replaces_the_card(desk: Desk) -> None:
+    first = await desk.card(ANNA, "coming?")
+    second = await desk.card(ANNA, "hello??")
+    assert "coming?\nhello??" in second.text
+    await desk.until(lambda: not first.buttons)
+    assert "newer card" in first.text
+    desk.world.tap_data(OWNER, first, "card:1:0")
+    await asyncio.sleep(0.3)
+    assert desk.said_to(ANNA) == []
+
+
+async def test_the_newest_state_wins_over_drafts_that_are_being_drawn(desk: Desk, script: Script) -> None:
+    script.delay_seconds = 0.4
+    async with desk.world.events() as events:
+        desk.world.write(ANNA, OWNER, "coming?")
+        await desk.until(lambda: script.asked)
+        desk.world.write(ANNA, OWNER, "to the lake I mean")
+        cards = []
+        async with asyncio.timeout(15):
+            while not cards:
+                event = await events.get()
+                if event.kind == "message" and event.what.buttons:
+                    cards.append(event.what)
+    assert "to the lake" in cards[0].text
+    assert len(script.asked) == 2
+
+
+async def test_the_friend_edits_and_deletes(desk: Desk) -> None:
+    card = await desk.card(ANNA, "friday?")
+    place = desk.world.between(OWNER, ANNA).chat_id
+    theirs = desk.world.history(place)[-1]
+    desk.world.edit(theirs, text="saturday?")
+    await desk.until(lambda: "changed their message" in card.text)
+    await desk.until(lambda: "saturday?" in card.text)
+    assert len(labels(card)) == 6
+    desk.world.delete(theirs)
+    await desk.until(lambda: "deleted a message" in card.text)
+    assert len(labels(card)) == 6
+
+
+async def test_the_owner_answers_by_himself(desk: Desk) -> None:
+    card = await desk.card(ANNA, "friday?")
+    desk.world.write(OWNER, ANNA, "yes!")
+    kept = await desk.draft(1, "answered")
+    assert kept.edited == "yes!"
+    await desk.until(lambda: card.text == "Anna: you have answered by yourself.")
+
+
+async def test_he_answers_before_the_burst_is_over_and_no_card_comes(desk: Desk, script: Script) -> None:
+    desk.world.write(ANNA, OWNER, "friday?")
+    desk.world.write(OWNER, ANNA, "yes!")
+    await asyncio.sleep(0.8)
+    assert script.asked == []
+
+
+REFUSALS = {
+    "BUSINESS_PEER_USAGE_MISSING": "24 hours",
+    "BUSINESS_PEER_INVALID": "does not let the bot write",
+    "PREMIUM_ACCOUNT_REQUIRED": "Premium",
+    "BUSINESS_CONNECTION_INVALID": "no longer connected",
+    "SOMETHING_NEW": "«Something_new»",
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_a_refusal_is_told_on_the_card_and_the_tap_can_be_repeated(desk: Desk, refusal: str) -> None:
+    card = await desk.card(ANNA, "friday?")
+    desk.sandbox.faults.fail("sendMessage", 400, f"Bad Request: {refusal}")
+    desk.world.tap(OWNER, card, "1")
+    await desk.until(lambda: REFUSALS[refusal] in card.text)
+    assert len(labels(card)) == 6
+    assert desk.said_to(ANNA) == []
+    desk.world.tap(OWNER, card, "1")
+    await desk.draft(1, "sent")
+    assert len(desk.said_to(ANNA)) == 1
+
+
+async def test_no_leave_to_reply_and_a_connection_that_is_gone(desk: Desk) -> None:
+    card = await desk.card(ANNA, "friday?")
+    await desk.connect(can_reply=False)
+    desk.world.tap(OWNER, card, "1")
+    await desk.until(lambda: "may not reply for you" in card.text)
+    gone = await desk.hears.after(lambda: desk.world.connect(OWNER, is_enabled=False), lambda m: CHANGED in m.text)
+    assert "no longer connected" in gone.text
+    desk.world.tap(OWNER, card, "1")
+    await desk.until(lambda: "no longer connected" in card.text)
+    await desk.connect()
+    desk.world.tap(OWNER, card, "1")
+    await desk.draft(1, "sent")
+
+
+async def test_after_a_day_nothing_is_even_tried(desk: Desk) -> None:
+    card = await desk.card(ANNA, "friday?")
+    async with desk.services.database.transaction():
+        await desk.services.database.execute("UPDATE card SET answered_at = answered_at - 90000")
+    desk.world.tap(OWNER, card, "1")
+    await desk.until(lambda: "24 hours" in card.text)
+    assert desk.said_to(ANNA) == []
+
+
+async def test_no_answer_from_telegram_leaves_it_to_the_owner_to_look(desk: Desk) -> None:
+    card = await desk.card(ANNA, "friday?")
+    desk.sandbox.faults.fail("sendMessage", 502, "Bad Gateway")
+    desk.world.tap(OWNER, card, "1")
+    await desk.until(lambda: "did not answer" in card.text)
+    assert labels(card) == ["send the rest", "skip"]
+    desk.world.tap(OWNER, card, "send the rest")
+    await desk.draft(1, "sent")
+    assert len(desk.said_to(ANNA)) == 1
+
+
+async def test_fifty_friends_at_once_get_a_card_each_while_commands_are_answered(
+    sandbox: Sandbox, desk: Desk, script: Script
+) -> None:
+    script.delay_seconds = 0.02
+    friends = range(5000, 5050)
+    for friend in friends:
+        sandbox.world.add_user(friend, f"Friend {friend}")
+    cards: list[Message] = []
+    sandbox.world.observe(lambda e: cards.append(e.what) if e.kind == "message" and e.what.buttons else None)
+    for friend in friends:
+        sandbox.world.write(friend, OWNER, f"hello from {friend}?")
+    status = await desk.hears.after(lambda: sandbox.world.send(OWNER, OWNER, "/status"))
+    assert "Voice:" in status.text
+    assert len(cards) < 50, "the answer to a command does not wait for the drafts"
+    async with asyncio.timeout(60):
+        while len(cards) < 50:
+            await asyncio.sleep(0.05)
+    assert len(script.asked) == 50
+    assert {card.text.split("\n")[0] for card in cards} == {f"Friend {friend}" for friend in friends}
+
+
+async def test_modes_and_quiet_hours(desk: Desk, script: Script) -> None:
+    await desk.card(ANNA, "one?")
+    shown = await desk.hears.after(lambda: desk.world.send(OWNER, OWNER, "/mode"))
+    row = next(i for i, buttons in enumerate(shown.buttons) if buttons[0]["text"] == "Anna")
+    desk.world.tap_data(OWNER, shown, shown.buttons[row + 1][0]["callback_data"])
+    await desk.until(lambda: shown.buttons[row + 1][0]["text"] == "● off")
+    asked = len(script.asked)
+    desk.world.write(ANNA, OWNER, "two?")
+    await desk.card(BORIS, "three?")
+    assert len(script.asked) == asked + 1
+    clock = (await desk.hears.after(lambda: desk.world.send(OWNER, OWNER, "/quiet nonsense"))).text
+    assert "23-7" in clock
+    set_ = await desk.hears.after(lambda: desk.world.send(OWNER, OWNER, "/quiet 0:00-23:59"))
+    assert "0:00-23:59" in set_.text
+    desk.world.write(BORIS, OWNER, "four?")
+    await asyncio.sleep(0.8)
+    assert len(script.asked) == asked + 1
+    await desk.hears.after(lambda: desk.world.send(OWNER, OWNER, "/quiet off"), lambda m: bool(m.buttons))
+    assert len(script.asked) == asked + 2
+
+
+async def test_a_model_that_is_away_is_told_once_and_the_friends_wait(
+    desk: Desk, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.waiting.AGAIN_SECONDS", 0.3)
+    script.failing = True
+    told: list[str] = []
+    desk.world.observe(lambda e: told.append(e.what.text) if e.kind == "message" and e.what.sender == BOT else None)
+    desk.world.write(ANNA, OWNER, "friday?")
+    await desk.until(lambda: len(script.asked) > 2)
+    assert told == ["The model is away."]
+    script.failing = False
+    await desk.until(lambda: any("friday?" in text for text in told))
+
+
+async def test_the_first_words_stream_while_the_model_is_slow(
+    desk: Desk, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.streaming.EVERY_SECONDS", 0.0)
+    script.delay_seconds = 0.2
+    streamed: list[str] = []
+    desk.world.observe(lambda e: streamed.append(e.what) if e.kind == "typing" and e.what else None)
+    card = await desk.card(ANNA, "friday?")
+    assert streamed
+    assert streamed[0].startswith("Anna\nAnna: friday?\n\n1  ")
+    assert streamed[0].endswith("…")
+    assert labels(card)[:3] == ["1", "2", "3"]
+
+
+async def test_a_restart_between_card_and_tap_loses_nothing(sandbox: Sandbox, settings: Settings) -> None:
+    world: World = sandbox.world
+    world.send(OWNER, OWNER, "/start")
+    async with at_the_desk(sandbox, settings) as desk:
+        await desk.connect()
+        card = await desk.card(ANNA, "friday?")
+        world.write(BORIS, OWNER, "and you?")  # still waiting when the bot goes down
+        await desk.until(lambda: True)
+    world.tap(OWNER, card, "1")
+    async with at_the_desk(sandbox, settings) as desk:
+        await desk.draft(1, "sent")
+        await desk.until(lambda: any(m.text.startswith("Boris") and m.buttons for m in world.messages.values()))
+        assert len(desk.said_to(ANNA)) == 1
+
+
+async def test_a_stop_while_sending_never_sends_twice(sandbox: Sandbox, settings: Settings, script: Script) -> None:
+    script.reply = lambda asked, i: ["first line\nsecond line", "what", "well then"][i % 3]
+    world: World = sandbox.world
+    world.send(OWNER, OWNER, "/start")
+    async with at_the_desk(sandbox, settings) as desk:
+        connection = await desk.connect()
+        card = await desk.card(ANNA, "friday?")
+        async with asyncio.timeout(10):
+            while await secretary.card_at(desk.services.database, card.message_id) is None:
+                await asyncio.sleep(0.01)
+    index = next(i for i, part in enumerate(card.text.split("\n\n")[1:]) if "first line" in part)
+    # As kill -9 leaves it: claimed, the first line at Telegram, its answer never heard.
+    async with Database.open(settings.likeme_home / "history.db") as database:
+        async with database.transaction():
+            from bot.history import now
+
+            assert await drafts.claim(database, 1, index, None, now())
+    place = world.between(OWNER, ANNA).chat_id
+    world.post(OWNER, place, text="first line", business_bot=connection.bot)
+    async with at_the_desk(sandbox, settings) as desk:
+        await desk.until(lambda: "I was stopped while sending" in card.text)
+        assert labels(card) == ["send the rest", "skip"]
+        async with asyncio.timeout(10):
+            while await drafts.sent_lines(desk.services.database, 1) != {0}:
+                await asyncio.sleep(0.01)
+        assert desk.said_to(ANNA) == ["first line"], "nothing goes out by itself"
+        world.tap(OWNER, card, "send the rest")
+        await desk.draft(1, "sent")
+        assert desk.said_to(ANNA) == ["first line", "second line"]
+
+
+async def test_another_person_s_connection_is_none_of_the_bot_s_business(desk: Desk, script: Script) -> None:
+    desk.world.connect(BORIS)
+    desk.world.write(ANNA, BORIS, "a secret")
+    await asyncio.sleep(0.6)
+    assert script.asked == []
+    assert await history.messages(desk.services.database, ANNA) == []
+    connections = [c for c in desk.world.connections.values() if c.user == BORIS]
+    assert await secretary.find_connection(desk.services.database, connections[0].connection_id) is None
+
+
+async def test_a_connection_made_while_the_bot_was_down_is_asked_for(sandbox: Sandbox, settings: Settings) -> None:
+    sandbox.world.send(OWNER, OWNER, "/start")
+    connection = sandbox.world.connect(OWNER)
+    async with at_the_desk(sandbox, settings) as desk:
+        async with desk.services.database.transaction():
+            await desk.services.database.execute("DELETE FROM connection")
+        card = await desk.card(ANNA, "friday?")
+        assert labels(card)
+        assert await secretary.find_connection(desk.services.database, connection.connection_id) is not None
+
+
+def test_a_day_is_telegram_s() -> None:
+    assert timedelta(seconds=sending.DAY_SECONDS) == timedelta(days=1)

@@ -1,0 +1,65 @@
+"""What may be shown as a draft."""
+
+import pytest
+
+from bot.suitable import Drawn, different, suitable
+from training.dataset.render import Turn
+
+ASKED = [Turn("user", "are you coming to the lake on friday?")]
+
+UNFIT = {
+    "empty": Drawn(""),
+    "only spaces": Drawn(" \n "),
+    "only signs": Drawn("..."),
+    "only a thought": Drawn("<think>he wants to know"),
+    "a role": Drawn("Assistant: sure"),
+    "a special token": Drawn("sure<|im_start|>"),
+    "a mask": Drawn("call me at [phone]"),
+    "a phone number": Drawn("call me at +44 7700 900123"),
+    "an e-mail address": Drawn("write to anna.k@example.org"),
+    "endless emoji": Drawn("😂" * 30),
+    "endless words": Drawn("no no no no no no no no"),
+    "endless letters": Drawn("a" * 40),
+    "another script": Drawn("да, конечно"),
+    "an echo": Drawn("Are you coming to the lake on Friday"),
+    "a novel": Drawn("\n".join("abcdefgh")),
+    "cut, no sentence whole": Drawn("well I was going to say that", whole=False),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_unfit(case: str) -> None:
+    assert suitable(UNFIT[case], ASKED) is None
+
+
+FIT = {
+    "sure, what time?": Drawn("sure, what time?"),
+    "sure": Drawn("<think>\n\n</think>\n\nsure"),
+    "hahahaha yes": Drawn("hahahaha yes"),
+    "👍": Drawn("👍"),
+    "no idea\ntell you later": Drawn("no idea\n\n  tell you later "),
+    "at 7:30, gate 22": Drawn("at 7:30, gate 22"),
+    "first line": Drawn("first line\nand the second was c", whole=False),
+    "A whole one.": Drawn("A whole one. And a half", whole=False),
+    "?!": None,
+}
+
+
+@pytest.mark.parametrize("shown", [text for text, drawn in FIT.items() if drawn])
+def test_fit(shown: str) -> None:
+    drawn = FIT[shown]
+    assert drawn is not None
+    assert suitable(drawn, ASKED) == shown
+
+
+def test_a_script_that_is_spoken_in_the_conversation_is_no_other_one() -> None:
+    spoken = [Turn("user", "привет"), Turn("assistant", "hi"), Turn("user", "как дела?")]
+    assert suitable(Drawn("fine"), spoken) == "fine"
+    assert suitable(Drawn("хорошо"), spoken) == "хорошо"
+
+
+def test_near_duplicates_go_and_the_most_typical_one_comes_first() -> None:
+    drawn = ["see you at the lake", "no way", "See you at the lake!", "see you at the lake then", "maybe at the lake"]
+    kept = different(drawn, 3)
+    assert kept[0] == "see you at the lake"
+    assert sorted(kept) == ["maybe at the lake", "no way", "see you at the lake"]
