@@ -190,11 +190,8 @@ def _by_segments(
     options: dict[str, Any] = {"scale": scale} | ({"window_size": (-1, 0)} if _WINDOW else {"is_causal": True})
     if plan.keys is not None:
         key, value = key.index_select(0, plan.keys), value.index_select(0, plan.keys)
-    if _GROUPED:
+    if _GROUPED:  # older ones take fewer key heads without asking
         options["enable_gqa"] = True
-    elif key.shape[1] != query.shape[1]:
-        times = query.shape[1] // key.shape[1]
-        key, value = key.repeat_interleave(times, 1), value.repeat_interleave(times, 1)
     longest = plan.longest
     output: Any = varlen_attn(query, key, value, plan.query_ends, plan.key_ends, longest, longest, **options)
     attended: torch.Tensor = output[None]

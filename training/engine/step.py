@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from training.dataset.render import IGNORED
 from training.engine import dora
 from training.engine.attention import Segments, plan, reply_logits, segments
+from training.engine.fused import fuse
 from training.engine.model import Base
 from training.engine.packing import Row
 from training.engine.recipe import Recipe
@@ -55,6 +56,7 @@ class Eager:
 
     def __init__(self, base: Base, voice: Any, recipe: Recipe) -> None:
         self._base, self._voice, self._recipe = base, voice, recipe
+        fuse(voice)
         self.parameters = dora.parameters(voice)
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
             self.parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
@@ -135,6 +137,7 @@ class Captured:
 
     def __init__(self, base: Base, voice: Any, recipe: Recipe) -> None:
         self._base, self._voice, self._recipe = base, voice, recipe
+        fuse(voice)
         self.parameters = dora.parameters(voice)
         self._rate = torch.tensor(recipe.learning_rate, device=base.device)
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
@@ -204,8 +207,13 @@ class Captured:
         if not self._rows:
             self._warm_up(inputs)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            loss = self._pass(inputs)
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                loss = self._pass(inputs)
+        except RuntimeError as error:  # of the capture that was broken off; what broke it stands behind
+            if isinstance(error.__context__, torch.cuda.OutOfMemoryError):
+                raise error.__context__ from None
+            raise
         return graph, inputs, loss
 
     def _warm_up(self, inputs: _Inputs) -> None:
