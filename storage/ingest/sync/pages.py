@@ -164,7 +164,9 @@ class _Sync:
         while True:
             answer = await self._ask(functions.messages.GetDialogsRequest(**offset, limit=PAGE, hash=0))
             entities = entities_of(answer)
-            tops = {(chat_id_of(message.peer_id), message.id): message for message in answer.messages}
+            tops = {
+                (chat_id_of(message.peer_id), message.id): message for message in answer.messages if message.peer_id
+            }
             fresh = [dialog for dialog in answer.dialogs if chat_id_of(dialog.peer) not in seen]
             for dialog in fresh:
                 seen.add(chat_id_of(dialog.peer))
