@@ -20,7 +20,7 @@ from telegram.ext import (
     filters,
 )
 
-from bot import cards, cloud_drafts, drafts, modes, overview, quiz, secretary, sending, taps, train
+from bot import cards, chats, cloud_drafts, drafts, modes, overview, quiz, secretary, sending, taps, train
 from bot import sync as syncing
 from bot.context import App, Context, Services
 from bot.drafting import Drafting
@@ -69,6 +69,8 @@ def _handlers(app: App, owner_id: int) -> None:
     app.add_handler(CommandHandler("help", overview.help_, owner))
     app.add_handler(CommandHandler("status", overview.status, owner))
     app.add_handler(CommandHandler("sync", syncing.fetch_now, owner & private))
+    app.add_handler(CommandHandler("chats", chats.chats, owner & private))
+    app.add_handler(CommandHandler("forget", chats.ask_to_forget, owner & private))
     app.add_handler(CommandHandler("train", train.train, owner & private))
     app.add_handler(CommandHandler("cancel", train.cancel, owner & private))
     app.add_handler(CommandHandler("quiz", quiz.quiz, owner))
@@ -90,6 +92,8 @@ def _handlers(app: App, owner_id: int) -> None:
     app.add_handler(CallbackQueryHandler(_owners(quiz.approved_all, owner_id), r"^askall:\d+$"))
     app.add_handler(CallbackQueryHandler(_owners(quiz.dropped, owner_id), r"^drop:\d+$"))
     app.add_handler(CallbackQueryHandler(_owners(train.cancel, owner_id), r"^train:cancel$"))
+    app.add_handler(CallbackQueryHandler(_owners(chats.pressed, owner_id), r"^chats:\d+(:-?\d+:(on|off))?$"))
+    app.add_handler(CallbackQueryHandler(_owners(chats.answered_forget, owner_id), r"^forget:-?\d+:(yes|no|undo)$"))
     app.add_handler(CallbackQueryHandler(overview.unknown_button))
     app.add_handler(PollAnswerHandler(quiz.answered))
     app.add_handler(MessageHandler(owner & private & ~filters.COMMAND & filters.UpdateType.MESSAGE, drafts.received))

@@ -71,6 +71,34 @@ def sync(home: Home = None, as_json: Json = False) -> None:
     printing.report("Fetched", report.lines(), printing.plain(report), as_json)
 
 
+@app.command(epilog=_examples("likeme chats", "likeme chats --off Anna", "likeme chats --on -1001234567890"))
+def chats(
+    on: Annotated[str | None, typer.Option(help="Switch this chat on: its id or name.")] = None,
+    off: Annotated[str | None, typer.Option(help="Switch this chat off.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Whose words likeme learns from, with counts; switch a chat on or off."""
+    from bot.work import list_chats
+
+    printing.chats(asyncio.run(list_chats(load(home), on, off)), as_json)
+
+
+@app.command(epilog=_examples("likeme forget Anna", "likeme forget 1234567 --yes", "likeme forget 1234567 --undo"))
+def forget(
+    chat: Annotated[str, typer.Argument(help="Its id or name.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Let imports and syncs bring it back.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Take a chat back for good: its messages, drafts, quiz questions and training sets."""
+    from bot.work import forget_chat
+
+    line, result = asyncio.run(forget_chat(load(home), chat, yes, undo))
+    printing.report("Forgotten" if result else "Undone", line.splitlines(), printing.plain(result), as_json)
+
+
 @app.command(epilog=_examples("likeme dataset", "likeme dataset --out my-set"))
 def dataset(
     out: Annotated[Path | None, typer.Option(help="Write train, validation, index and manifest there.")] = None,

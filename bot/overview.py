@@ -8,7 +8,7 @@ from telegram import BotCommand, BotCommandScopeChat, Update
 from bot.context import Context
 from bot.history import summary
 from bot.texts import loss, say
-from storage import runs
+from storage import forgetting, runs
 
 OWNER_COMMANDS = (
     "help",
@@ -16,6 +16,8 @@ OWNER_COMMANDS = (
     "mode",
     "quiet",
     "sync",
+    "chats",
+    "forget",
     "train",
     "cancel",
     "quiz",
@@ -82,7 +84,7 @@ async def versions(update: Update, context: Context) -> None:
     """/versions"""
     assert update.effective_message is not None
     database = context.services.database
-    serving = await runs.serving(database)
+    serving, marked = await runs.serving(database), await forgetting.marked(database)
     lines = [
         say(
             "version_line",
@@ -92,6 +94,7 @@ async def versions(update: Update, context: Context) -> None:
             loss=loss(version.metrics.get("valid_loss")),
             stock=loss(version.metrics.get("stock_valid_loss")),
         )
+        + (say("version_marked", chats=marked[version.number]) if version.number in marked else "")
         for version in await runs.versions(database)
     ]
     await update.effective_message.reply_text("\n".join(lines) or say("versions_none"))

@@ -26,6 +26,7 @@ from rich.table import Table
 from bot.statistics import SMALL, Share
 
 if TYPE_CHECKING:
+    from bot.chats import Listed
     from bot.doctor import Check
 
 out = Console(highlight=False)
@@ -92,6 +93,31 @@ def versions(result: dict[str, Any], as_json: bool) -> None:
             f"{metrics.get('tokens') or 0:,}",
         )
     out.print(table)
+    for version in result["versions"]:
+        if version["forgotten_chats"]:
+            out.print(f"version {version['number']} was trained on chats that you have forgotten: likeme train")
+
+
+def chats(found: "Listed", as_json: bool) -> None:
+    """A table of chats."""
+    from bot.chats import is_on
+
+    if as_json:
+        rows = [{**plain(c.chat), "on": is_on(c.chat), "messages": c.messages, "own": c.own} for c in found.chats]
+        print_json({"chats": rows, "forgotten": found.forgotten})
+        return
+    table = Table(box=None, header_style="dim")
+    for column in ("learns", "id", "kind", "name"):
+        table.add_column(column)
+    for column in ("messages", "yours"):
+        table.add_column(column, justify="right")
+    for count in found.chats:
+        chat, on = count.chat, "[green]on[/green]" if is_on(count.chat) else "[dim]off[/dim]"
+        name, numbers = escape(chat.name), (f"{count.messages:,}", f"{count.own:,}")
+        table.add_row(on, str(chat.chat_id), chat.kind.value, name, *numbers)
+    out.print(table)
+    if found.forgotten:
+        out.print(f"forgotten: {', '.join(map(str, found.forgotten))} (likeme forget ID --undo)", soft_wrap=True)
 
 
 def version_lines(result: dict[str, Any]) -> list[str]:

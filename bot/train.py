@@ -19,6 +19,7 @@ from bot.voice import Event, Voice
 from storage import runs
 from storage.database import Database
 from storage.errors import LikemeError, ModelError
+from storage.forgetting import note_training
 from training.dataset.pairs import Options
 from training.dataset.split import Dataset
 
@@ -50,6 +51,9 @@ class Training:
             data_sha256=self.dataset.manifest["sha256"],
         )
         self.job_id = job.id
+        async with self.database.transaction():
+            used = (example.chat_id for example in (*self.dataset.train, *self.dataset.validation))
+            await note_training(self.database, self.dataset.manifest["sha256"], used)
         yield {"job": job.id}  # from here on it can be cancelled
         async for event in self.voice.events(job.id):
             if event.get("data"):

@@ -6,20 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
-from rich.prompt import Prompt
+from rich.prompt import Confirm, Prompt
 
-from bot import printing
+from bot import chats, printing
 from bot.drafting import Drafting, context_in
 from bot.history import build_dataset, now, save_dataset
 from bot.model_process import model_server
 from bot.quiz import LETTERS, NAMES, new_quiz, standings_rows
 from bot.settings import Settings
 from bot.statistics import Share
+from bot.texts import say
 from bot.train import Training, catch_up, is_better
 from bot.voice import Voice
-from storage import history, quizzes, runs
+from storage import forgetting, history, quizzes, runs
 from storage.database import Database
 from storage.errors import BadInput, ModelError
+from storage.forgetting import Forgotten
 from storage.ingest.export import ImportReport, import_export
 from training.dataset.pairs import Options
 from training.dataset.split import Dataset
@@ -49,6 +51,32 @@ async def import_history(settings: Settings, path: Path, me: int | None) -> Impo
 
         async with database(settings) as db:
             return await import_export(db, path, me=me, on_progress=on_progress, now=now())
+
+
+async def list_chats(settings: Settings, on: str | None, off: str | None) -> chats.Listed:
+    """`likeme chats`"""
+    async with database(settings) as db:
+        for wanted, switched_on in ((on, True), (off, False)):
+            if wanted is not None:
+                await chats.switch(db, await chats.find(db, wanted), switched_on)
+        return await chats.listed(db)
+
+
+async def forget_chat(settings: Settings, wanted: str, yes: bool, undo: bool) -> tuple[str, Forgotten | None]:
+    """`likeme forget`: a line about it and, unless undone, what went."""
+    async with database(settings) as db:
+        if undo:
+            if not wanted.lstrip("-").isdigit() or not await chats.allow_again(db, int(wanted)):
+                raise BadInput(f"{wanted} is not among the forgotten: likeme chats lists their ids.")
+            return say("forget_undone"), None
+        chat = await chats.find(db, wanted)
+        count = next(c for c in await history.chat_counts(db) if c.chat.chat_id == chat.chat_id)
+        if not yes:
+            printing.err.print(say("forget_sure", name=chat.name, messages=count.messages), markup=False)
+            if not Confirm.ask("Sure?", console=printing.err, default=False):
+                raise BadInput("Nothing was changed.")
+        gone = await chats.forget(settings, db, chat.chat_id)
+        return chats.forgotten_text(gone).replace("/train", "likeme train"), gone
 
 
 async def dataset_of(settings: Settings) -> Dataset:
@@ -139,7 +167,11 @@ async def list_versions(settings: Settings) -> dict[str, Any]:
     """`likeme versions`"""
     async with database(settings) as db:
         serving = await runs.serving(db)
-        return {"serving": serving.number if serving else None, "versions": _rows(await runs.versions(db))}
+        rows, marked = _rows(await runs.versions(db)), await forgetting.marked(db)
+        return {
+            "serving": serving.number if serving else None,
+            "versions": [{**row, "forgotten_chats": marked.get(row["number"], 0)} for row in rows],
+        }
 
 
 async def roll_back(settings: Settings, number: int | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from storage.database import Database
+from storage.records import BUSINESS_BOT
 
 Way = Literal["hand", "card", "cloud"]
 State = Literal["shown", "sending", "sent", "edited", "skipped", "answered", "replaced"]
@@ -128,6 +129,16 @@ async def note_sent(
         await database.execute(
             "UPDATE message SET via_bot = ? WHERE chat_id = ? AND message_id = ?", (BOT, chat_id, message_id)
         )
+
+
+async def own_words_stay_own(database: Database) -> None:
+    """Telegram marks all that the bot sent; what the owner had worded himself is his. Inside a transaction, after
+    messages of the account were stored."""
+    await database.execute(
+        "UPDATE message SET via_bot = NULL WHERE via_bot LIKE ? AND (chat_id, message_id) IN "
+        "(SELECT chat_id, message_id FROM sent WHERE own_words = 1)",
+        (f"{BUSINESS_BOT}%",),
+    )
 
 
 async def sent_lines(database: Database, draft_id: int) -> set[int]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from storage import history
 from storage.database import Database
 from storage.errors import NotAnExport
+from storage.forgetting import forgotten
 from storage.ingest.entries import account_of
 from storage.ingest.files import HOW_TO_EXPORT, check_start, files_of
 from storage.ingest.overview import NeedsOverview, Overview
@@ -127,10 +128,11 @@ class _Import:
     async def _take_in(self) -> None:
         self._attempt, self._report = await last_rowid(self._database), ImportReport()
         owner = Owner(self._file, self._me, await history.account(self._database))
+        gone = await forgotten(self._database)
         readings: list[Reading] = []
 
         def reading(relay: Relay[Batch]) -> Reading:
-            readings.append(Reading(owner, self._stored, self._overview, relay.put))
+            readings.append(Reading(owner, self._stored, self._overview, relay.put, gone))
             return readings[0]
 
         outcome = await self._pass_over(reading, 0)

@@ -85,9 +85,11 @@ class Reading:
         stored: Collection[int],
         overview: Overview | None,
         put: Callable[[Batch], None],
+        forgotten: Collection[int] = (),
     ) -> None:
         self._owner = owner
         self._stored = stored  # chats that the database has messages of
+        self._forgotten = forgotten  # chats that the owner wants nothing of
         self._overview = overview
         self._put = put
         self._batch = Batch()
@@ -95,6 +97,7 @@ class Reading:
         self._old_ids = overview.old_ids if overview else False
         self._index = -1
         self._chat: Chat | None = None
+        self._why_not = ""
         self._ids: array[int] | None = None
         self._last = _BEFORE_ALL
         self._met: set[int] = set()
@@ -106,7 +109,7 @@ class Reading:
             self._begin(chat, entries)
         self._batch.seen += len(entries)
         if self._chat is None:
-            self._batch.left_out["in a chat without an id"] += len(entries)
+            self._batch.left_out[self._why_not] += len(entries)
             return
         for start in range(0, len(entries), BATCH):
             self._convert(entries[start : start + BATCH], self._chat.chat_id)
@@ -156,6 +159,9 @@ class Reading:
             found = chat_of(chat.fields, self._old_ids)
         else:
             raise NeedsOverview
+        self._why_not = "in a chat without an id"
+        if found is not None and found.chat_id in self._forgotten:
+            found, self._why_not = None, "in a chat that you have forgotten"
         self._index, self._chat, self._last, self._ids = chat.index, found, _BEFORE_ALL, None
         if found is not None:
             if len(self._batch.chats) >= BATCH:

@@ -16,7 +16,7 @@ from bot import account
 from bot.sandbox.mtproto.server import MtprotoServer
 from bot.settings import Settings
 from bot.sync import fetch
-from storage import history, positions
+from storage import drafts, history, positions
 from storage.database import Database
 from storage.errors import NotSignedIn
 from storage.ingest.sync.pages import PAGE, Progress, SyncReport
@@ -260,6 +260,20 @@ async def test_what_the_bot_sent_in_his_name_is_told_apart(telegram: MtprotoServ
         ("sure thing", True, f"{BUSINESS_BOT}4242"),
         ("by hand", True, None),
     ]
+
+
+async def test_what_the_owner_worded_himself_stays_his_though_the_bot_sent_it(
+    telegram: MtprotoServer, signed_in: Settings
+) -> None:
+    sent = telegram.world.write(OWNER, ANNA, "my own wording", business_bot=4242)
+    async with Database.open(signed_in.likeme_home / "history.db") as database:
+        async with database.transaction():
+            said = [("user", "coming?")]
+            draft = await drafts.add(database, chat_id=ANNA, context=said, model="m", replies=["yes"], now=START)
+            await drafts.note_sent(database, draft, 0, ANNA, sent.message_id, own_words=True)
+        for _ in range(2):
+            await synced(signed_in)
+            assert [(m.text, m.via_bot) for m in await history.messages(database, ANNA)] == [("my own wording", None)]
 
 
 async def test_a_revoked_session_ends_with_one_clear_line(telegram: MtprotoServer, signed_in: Settings) -> None:

@@ -16,6 +16,7 @@ from telethon import functions, types
 
 from storage import history
 from storage.database import Database
+from storage.drafts import own_words_stay_own
 from storage.forgetting import forgotten
 from storage.ingest.sync.objects import Entities, chat_id_of, chat_of, entities_of, message_of, why_not
 from storage.ingest.sync.patience import Patient
@@ -118,6 +119,7 @@ class Events:
         async with self._database.transaction():
             kept = await self._wanted([message for message in messages if message is not None], entities)
             stored = await history.put_messages(self._database, kept)
+            await own_words_stay_own(self._database)
             gone = await history.mark_deleted_anywhere(self._database, deleted, self._now()) if deleted else 0
             if to is not None:
                 await set_clock(self._database, to)

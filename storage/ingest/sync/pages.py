@@ -18,6 +18,7 @@ from telethon.utils import get_input_peer
 
 from storage import history
 from storage.database import Database
+from storage.drafts import own_words_stay_own
 from storage.forgetting import forgotten
 from storage.ingest.sync.objects import Entities, chat_id_of, chat_of, entities_of, message_of, why_not
 from storage.ingest.sync.patience import Notice, Patient
@@ -163,7 +164,9 @@ class _Sync:
         while True:
             answer = await self._ask(functions.messages.GetDialogsRequest(**offset, limit=PAGE, hash=0))
             entities = entities_of(answer)
-            tops = {(chat_id_of(message.peer_id), message.id): message for message in answer.messages}
+            tops = {
+                (chat_id_of(message.peer_id), message.id): message for message in answer.messages if message.peer_id
+            }
             fresh = [dialog for dialog in answer.dialogs if chat_id_of(dialog.peer) not in seen]
             for dialog in fresh:
                 seen.add(chat_id_of(dialog.peer))
@@ -227,6 +230,7 @@ class _Sync:
             if await history.find_chat(self._database, work.chat_id) is None:
                 raise _Forgotten
             stored = await history.put_messages(self._database, [message for message in found if message])
+            await own_words_stay_own(self._database)
             deleted = await mark_deleted(self._database, work.chat_id, _reach(seen, ids), self._now()) if ids else 0
             await move(self._database, work.chat_id, work.position)
         self._report.new += stored.new

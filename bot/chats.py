@@ -1,0 +1,193 @@
+"""Whose words likeme may learn from: the list of chats, on and off, and a chat taken back for good."""
+
+import asyncio
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Message, Update
+
+from bot.context import Context
+from bot.history import now
+from bot.settings import Settings
+from bot.texts import say
+from storage import forgetting, history
+from storage.database import Database
+from storage.errors import BadInput
+from storage.history import ChatCount
+from storage.records import Chat, ChatKind
+
+PAGE = 10  # chats in one message of the bot's
+_SHOWN = 24  # characters of a name on a button
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The chats with their counts, and the ids that are forgotten."""
+
+    chats: Sequence[ChatCount]
+    forgotten: Sequence[int]
+
+
+def is_on(chat: Chat) -> bool:
+    """Whether training takes it and a sync fetches it."""
+    return chat.kind is ChatKind.PERSONAL if chat.included is None else chat.included
+
+
+async def listed(database: Database) -> Listed:
+    """Every chat, the busiest first."""
+    return Listed(await history.chat_counts(database), sorted(await forgetting.forgotten(database)))
+
+
+async def find(database: Database, wanted: str) -> Chat:
+    """The chat of this id or name, or of the only name that holds these words. BadInput where there is not one."""
+    chats = await history.chats(database)
+    exact = [chat for chat in chats if wanted in (str(chat.chat_id), chat.name)]
+    close = [chat for chat in chats if wanted.casefold() in chat.name.casefold()]
+    same = [chat for chat in close if chat.name.casefold() == wanted.casefold()]
+    for found in (exact, same, close):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(f"{chat.name} ({chat.chat_id})" for chat in found[:5])
+            raise BadInput(f"{len(found)} chats are meant by {wanted}: {names}. Give the id.")
+    raise BadInput(f"There is no chat {wanted}: likeme chats lists them.")
+
+
+async def switch(database: Database, chat: Chat, on: bool) -> None:
+    """Switch a chat on or off, for training and for syncs."""
+    async with database.transaction():
+        await history.set_included(database, chat.chat_id, on)
+
+
+async def forget(settings: Settings, database: Database, chat_id: int) -> forgetting.Forgotten:
+    """Take a chat back: its messages, drafts, quiz questions, and the training sets on disk that hold its words."""
+    async with database.transaction():
+        gone = await forgetting.forget(database, chat_id, now())
+    await forgetting.scrub(database)
+    await asyncio.to_thread(_remove_training_sets, settings.likeme_home, chat_id)
+    return gone
+
+
+async def allow_again(database: Database, chat_id: int) -> bool:
+    """Undo: what was removed comes back with the next import or sync. False: it was not forgotten."""
+    async with database.transaction():
+        return await forgetting.allow_again(database, chat_id)
+
+
+def _remove_training_sets(home: Path, chat_id: int) -> None:
+    """A training set is rebuilt in seconds; one that holds the chat goes whole, and the server's copy with it."""
+    for folder in (home / "datasets").glob("*"):
+        index = folder / "index.jsonl"
+        lines = index.read_bytes().splitlines() if index.is_file() else []
+        if not any(json.loads(line)["chat_id"] == chat_id for line in lines):
+            continue
+        for name in ("train.jsonl", "validation.jsonl"):
+            uploaded = f"file-{hashlib.sha256((folder / name).read_bytes()).hexdigest()[:24]}"
+            for copy in (home / "files").glob(f"{uploaded}.json*"):
+                copy.unlink()
+        shutil.rmtree(folder)
+
+
+async def chats(update: Update, context: Context) -> None:
+    """/chats"""
+    assert update.effective_message is not None
+    text, buttons = await _page(context.services.database, 0)
+    await update.effective_message.reply_text(text, reply_markup=buttons)
+
+
+async def pressed(update: Update, context: Context) -> None:
+    """chats:PAGE, or chats:PAGE:CHAT:on|off"""
+    query = update.callback_query
+    assert query is not None
+    _, page, *change = (query.data or "").split(":")
+    database = context.services.database
+    if change:
+        chat = await history.find_chat(database, int(change[0]))
+        if chat is not None:
+            await switch(database, chat, change[1] == "on")
+    await query.answer()
+    text, buttons = await _page(database, int(page))
+    if isinstance(query.message, Message):
+        await query.message.edit_text(text, reply_markup=buttons)
+
+
+async def ask_to_forget(update: Update, context: Context) -> None:
+    """/forget CHAT"""
+    message = update.effective_message
+    assert message is not None
+    database = context.services.database
+    wanted = " ".join(context.args or ())
+    if not wanted:
+        await message.reply_text(say("forget_which"))
+        return
+    try:
+        chat = await find(database, wanted)
+    except BadInput as error:
+        await message.reply_text(str(error).replace("likeme chats", "/chats"))
+        return
+    count = next(c for c in await history.chat_counts(database) if c.chat.chat_id == chat.chat_id)
+    buttons = [
+        InlineKeyboardButton(say("button_forget"), callback_data=f"forget:{chat.chat_id}:yes"),
+        InlineKeyboardButton(say("button_keep"), callback_data=f"forget:{chat.chat_id}:no"),
+    ]
+    await message.reply_text(
+        say("forget_sure", name=chat.name, messages=count.messages), reply_markup=InlineKeyboardMarkup([buttons])
+    )
+
+
+async def answered_forget(update: Update, context: Context) -> None:
+    """forget:CHAT:yes|no|undo"""
+    query = update.callback_query
+    assert query is not None
+    await query.answer()
+    if not isinstance(query.message, Message):
+        return
+    services = context.services
+    _, chat_id, answer = (query.data or "").split(":")
+    if answer == "no":
+        await query.message.edit_text(say("forget_kept"))
+    elif answer == "undo":
+        await allow_again(services.database, int(chat_id))
+        await query.message.edit_text(say("forget_undone"))
+    elif await history.find_chat(services.database, int(chat_id)) is not None:
+        gone = await forget(services.settings, services.database, int(chat_id))
+        undo = InlineKeyboardButton(say("button_undo"), callback_data=f"forget:{chat_id}:undo")
+        await query.message.edit_text(forgotten_text(gone), reply_markup=InlineKeyboardMarkup([[undo]]))
+
+
+def forgotten_text(gone: forgetting.Forgotten) -> str:
+    """What went, in words."""
+    voices = ", ".join(map(str, gone.voices))
+    return say(
+        "forget_done",
+        messages=gone.messages,
+        drafts=gone.drafts,
+        questions=gone.questions,
+        voices=say("forget_voices", voices=voices) if voices else say("forget_no_voices"),
+    )
+
+
+async def _page(database: Database, page: int) -> tuple[str, InlineKeyboardMarkup]:
+    found = await listed(database)
+    last = max(0, (len(found.chats) - 1) // PAGE)
+    page = min(page, last)
+    rows = [_button(count, page) for count in found.chats[page * PAGE : (page + 1) * PAGE]]
+    turns = [("‹", page - 1)] * (page > 0) + [("›", page + 1)] * (page < last)
+    rows.append([InlineKeyboardButton(sign, callback_data=f"chats:{to}") for sign, to in turns])
+    on = sum(is_on(count.chat) for count in found.chats)
+    text = say("chats", chats=len(found.chats), on=on, page=page + 1, pages=last + 1)
+    if found.forgotten:
+        text += say("chats_forgotten", ids=", ".join(map(str, found.forgotten)))
+    return text, InlineKeyboardMarkup([row for row in rows if row])
+
+
+def _button(count: ChatCount, page: int) -> list[Any]:
+    chat, on = count.chat, is_on(count.chat)
+    label = f"{'✓' if on else '–'} {chat.name[:_SHOWN]} · {count.messages:,}"
+    data = f"chats:{page}:{chat.chat_id}:{'off' if on else 'on'}"
+    return [InlineKeyboardButton(label, callback_data=data)]
