@@ -34,6 +34,7 @@ from storage.rows import Row, add_rows, index_rows, last_rowid, mark_deleted, ne
 
 __all__ = ["HOW_TO_EXPORT", "ImportReport", "import_export"]
 
+NO_CHAT = "in the list of chats, but no chat"
 ZONELESS = "dates without a zone, taken as UTC"
 _is_own, _kind = itemgetter(4), itemgetter(5)
 _TOLD_EVERY = 1 << 20  # bytes
@@ -139,7 +140,7 @@ class _Import:
         self._report.notes.update({f"{what}, mended": n for what, n in outcome.mended.items()})
         if outcome.strays:
             self._report.seen += outcome.strays
-            self._report.left_out["in the list of chats, but no chat"] += outcome.strays
+            self._report.left_out[NO_CHAT] += outcome.strays
         if outcome.damage:
             self._report.damage = f"{readings[0].place}, {outcome.damage}"
 

@@ -15,6 +15,7 @@ from storage.records import Account, Chat
 from storage.rows import Row
 
 BATCH = 20_000
+NO_CHAT_ID = "in a chat without an id"
 TWICE = "ids that stand twice in the file (the later state counts)"
 _BEFORE_ALL = -(2**63)
 
@@ -106,7 +107,7 @@ class Reading:
             self._begin(chat, entries)
         self._batch.seen += len(entries)
         if self._chat is None:
-            self._batch.left_out["in a chat without an id"] += len(entries)
+            self._batch.left_out[NO_CHAT_ID] += len(entries)
             return
         for start in range(0, len(entries), BATCH):
             self._convert(entries[start : start + BATCH], self._chat.chat_id)
