@@ -7,9 +7,13 @@ batches, and importing again completes them: what stands already is not added tw
     unpacking.py   a file as a disk holds it -> UTF-8 text
     mending.py     nearly JSON -> JSON
     walk.py        JSON -> chats and their entries
+    passes.py      these three once, or again with more mending where the parser stumbled
     entries.py     an entry -> a row
-    reading.py     entries -> batches        (from unpacking to here in a thread)
-    this module    batches -> transactions   (on the event loop)
+    reading.py     entries -> batches
+    overview.py    a look over the whole file before, where its order or what is stored asks for it
+    relay.py       batches from the thread that reads (all of the above) to the event loop
+    this module    batches -> transactions
+    report.py      what came of it, in numbers
 """
 
 import time
@@ -120,7 +124,7 @@ class _Import:
 
     async def _look_over(self) -> Overview:
         overview = Overview()
-        outcome = await self._pass_over(lambda relay: overview, self._size)
+        outcome = await self._pass_over(Relay(), overview, self._size)
         overview.finish(outcome.root)
         self._check(outcome, overview.owner is not None or any(reach.chat for reach in overview.reaches))
         return overview
@@ -128,13 +132,9 @@ class _Import:
     async def _take_in(self) -> None:
         self._attempt, self._report = await last_rowid(self._database), ImportReport()
         owner = Owner(self._file, self._me, await history.account(self._database))
-        readings: list[Reading] = []
-
-        def reading(relay: Relay[Batch]) -> Reading:
-            readings.append(Reading(owner, self._stored, self._overview, relay.put))
-            return readings[0]
-
-        outcome = await self._pass_over(reading, 0)
+        relay: Relay[Batch] = Relay()
+        reading = Reading(owner, self._stored, self._overview, relay.put)
+        outcome = await self._pass_over(relay, reading, 0)
         self._report.owner = self._report.owner or account_of(outcome.root.get("personal_information"))
         self._check(outcome, self._report.owner is not None or bool(self._report.chats))
         self._report.notes.update({f"{what}, mended": n for what, n in outcome.mended.items()})
@@ -142,19 +142,17 @@ class _Import:
             self._report.seen += outcome.strays
             self._report.left_out[NO_CHAT] += outcome.strays
         if outcome.damage:
-            self._report.damage = f"{readings[0].place}, {outcome.damage}"
+            self._report.damage = f"{reading.place}, {outcome.damage}"
 
-    async def _pass_over(self, sink_for: "Callable[[Relay[Batch]], Overview | Reading]", later: int) -> Outcome:
+    async def _pass_over(self, relay: Relay[Batch], sink: Overview | Reading, later: int) -> Outcome:
         outcomes: list[Outcome] = []
 
-        def produce(relay: Relay[Batch]) -> None:
-            sink = sink_for(relay)
+        def produce() -> None:
             begin = partial(self._progress.begin, relay, self._size, later + self._later)
             outcomes.append(read_through(self._file, sink, begin))
             sink.end()
 
-        relay = Relay(produce)
-        async with aclosing(relay.batches()) as batches:
+        async with aclosing(relay.batches(produce)) as batches:
             async for batch in batches:
                 await self._write(batch)
         return outcomes[0]
