@@ -21,6 +21,10 @@ import aiosqlite
 from storage.errors import StorageError
 
 BUSY_TIMEOUT_SECONDS = 10.0
+_FROM_OUTSIDE = (  # errors that are the disk's or another program's, not ours
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB,
+)  # fmt: skip
 
 
 class Database:
@@ -36,7 +40,8 @@ class Database:
     async def open(cls, path: Path) -> AsyncIterator["Database"]:
         """Open (or create, 0600) the database at `path` and migrate it.
 
-        Raises StorageError when it is locked, damaged, or written by a newer likeme.
+        Raises StorageError when it is locked, damaged, or written by a newer likeme; what befalls the
+        file later (a full disk, another program's lock) ends the block as a StorageError, too.
         """
         try:
             _make_private(path)
@@ -53,6 +58,10 @@ class Database:
             except sqlite3.Error as error:
                 raise StorageError(_sentence(path, error)) from error
             yield cls(connection)
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _FROM_OUTSIDE:
+                raise
+            raise StorageError(_sentence(path, error)) from error
         finally:
             await connection.close()
 
@@ -66,7 +75,8 @@ class Database:
             try:
                 yield
             except BaseException:
-                await self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # a full disk has ended it already
+                    await self._connection.execute("ROLLBACK")
                 raise
             else:
                 await self._connection.execute("COMMIT")
@@ -164,6 +174,8 @@ def _sentence(path: Path, error: Exception) -> str:
         return f"{path} is locked by another program: stop the other likeme, then try again."
     if "not a database" in reason or "malformed" in reason:
         return f"{path} is damaged or no likeme database ({reason}): restore a backup, or choose --home."
+    if "full" in reason:
+        return f"The disk is full, {path} can't grow: make room, then do it again. What was written stays."
     if "unable to open" in reason:
         return f"{path} can't be opened: check that the folder exists and is yours to write."
     return f"{path}: {reason}."

@@ -23,7 +23,7 @@ COLUMNS = ", ".join(NAMES)
 _PLAIN = NAMES[:7]  # the rest is empty in most messages, and binding a NULL costs more than binding a word
 _REST_EMPTY = ("", None, None, None, None, "", None)
 
-_MANY = 1000  # rows in one statement: it takes a quarter of the time of one statement a row
+_SIZES = (2000, 100, 1)  # rows in one statement: by the hundred they take a third less time than one by one
 
 _CACHE_KIB = 16_384
 _INDEX_BYTES = 8 << 20  # of words, before FTS5 writes them out as a segment of its own
@@ -68,11 +68,14 @@ async def add_rows(database: Database, rows: Sequence[Row]) -> Added:
 
 
 async def _add(database: Database, names: list[str], rows: Sequence[tuple[object, ...]]) -> int:
-    """Rows by the thousand, the last few one by one; how many were new."""
-    whole = len(rows) - len(rows) % _MANY
-    many = (tuple(chain.from_iterable(rows[start : start + _MANY])) for start in range(0, whole, _MANY))
-    count = await database.execute_many(_adding(tuple(names), _MANY), many) if whole else 0
-    return count + (await database.execute_many(_adding(tuple(names), 1), rows[whole:]) if whole < len(rows) else 0)
+    """As many rows in a statement as there are; how many were new."""
+    count = done = 0
+    for size in _SIZES:
+        end = len(rows) - (len(rows) - done) % size
+        many = (tuple(chain.from_iterable(rows[start : start + size])) for start in range(done, end, size))
+        count += await database.execute_many(_adding(tuple(names), size), many) if end > done else 0
+        done = end
+    return count
 
 
 @cache

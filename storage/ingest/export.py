@@ -7,9 +7,13 @@ batches, and importing again completes them: what stands already is not added tw
     unpacking.py   a file as a disk holds it -> UTF-8 text
     mending.py     nearly JSON -> JSON
     walk.py        JSON -> chats and their entries
+    passes.py      these three once, or again with more mending where the parser stumbled
     entries.py     an entry -> a row
-    reading.py     entries -> batches        (from unpacking to here in a thread)
-    this module    batches -> transactions   (on the event loop)
+    reading.py     entries -> batches
+    overview.py    a look over the whole file before, where its order or what is stored asks for it
+    relay.py       batches from the thread that reads (all of the above) to the event loop
+    this module    batches -> transactions
+    report.py      what came of it, in numbers
 """
 
 import time
@@ -35,6 +39,7 @@ from storage.rows import Row, add_rows, index_rows, last_rowid, mark_deleted, ne
 
 __all__ = ["HOW_TO_EXPORT", "ImportReport", "import_export"]
 
+NO_CHAT = "in the list of chats, but no chat"
 ZONELESS = "dates without a zone, taken as UTC"
 _is_own, _kind = itemgetter(4), itemgetter(5)
 _TOLD_EVERY = 1 << 20  # bytes
@@ -120,7 +125,7 @@ class _Import:
 
     async def _look_over(self) -> Overview:
         overview = Overview()
-        outcome = await self._pass_over(lambda relay: overview, self._size)
+        outcome = await self._pass_over(Relay(), overview, self._size)
         overview.finish(outcome.root)
         self._check(outcome, overview.owner is not None or any(reach.chat for reach in overview.reaches))
         return overview
@@ -129,33 +134,27 @@ class _Import:
         self._attempt, self._report = await last_rowid(self._database), ImportReport()
         owner = Owner(self._file, self._me, await history.account(self._database))
         gone = await forgotten(self._database)
-        readings: list[Reading] = []
-
-        def reading(relay: Relay[Batch]) -> Reading:
-            readings.append(Reading(owner, self._stored, self._overview, relay.put, gone))
-            return readings[0]
-
-        outcome = await self._pass_over(reading, 0)
+        relay: Relay[Batch] = Relay()
+        reading = Reading(owner, self._stored, self._overview, relay.put, gone)
+        outcome = await self._pass_over(relay, reading, 0)
         self._report.owner = self._report.owner or account_of(outcome.root.get("personal_information"))
         self._check(outcome, self._report.owner is not None or bool(self._report.chats))
         self._report.notes.update({f"{what}, mended": n for what, n in outcome.mended.items()})
         if outcome.strays:
             self._report.seen += outcome.strays
-            self._report.left_out["in the list of chats, but no chat"] += outcome.strays
+            self._report.left_out[NO_CHAT] += outcome.strays
         if outcome.damage:
-            self._report.damage = f"{readings[0].place}, {outcome.damage}"
+            self._report.damage = f"{reading.place}, {outcome.damage}"
 
-    async def _pass_over(self, sink_for: "Callable[[Relay[Batch]], Overview | Reading]", later: int) -> Outcome:
+    async def _pass_over(self, relay: Relay[Batch], sink: Overview | Reading, later: int) -> Outcome:
         outcomes: list[Outcome] = []
 
-        def produce(relay: Relay[Batch]) -> None:
-            sink = sink_for(relay)
+        def produce() -> None:
             begin = partial(self._progress.begin, relay, self._size, later + self._later)
             outcomes.append(read_through(self._file, sink, begin))
             sink.end()
 
-        relay = Relay(produce)
-        async with aclosing(relay.batches()) as batches:
+        async with aclosing(relay.batches(produce)) as batches:
             async for batch in batches:
                 await self._write(batch)
         return outcomes[0]

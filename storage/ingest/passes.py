@@ -43,6 +43,8 @@ class _Text:
                     yield chunk
         except Cut as cut:
             self.cut = str(cut)
+        except OSError as error:  # it was there a moment ago
+            self.cut = f"it can't be opened again ({error.strerror})"
 
 
 def read_through(path: Path, sink: Sink, on_pass: Callable[[], Callable[[int], None]]) -> Outcome:

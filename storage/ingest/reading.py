@@ -15,6 +15,7 @@ from storage.records import Account, Chat
 from storage.rows import Row
 
 BATCH = 20_000
+NO_CHAT_ID = "in a chat without an id"
 TWICE = "ids that stand twice in the file (the later state counts)"
 _BEFORE_ALL = -(2**63)
 

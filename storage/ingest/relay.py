@@ -14,10 +14,9 @@ class Stopped(Exception):
 
 
 class Relay(Generic[T]):
-    """Runs `produce` in a thread and hands on what it gives to `put`, one batch ahead of the one being written."""
+    """Hands on what a thread gives to `put`; the thread is one batch ahead of the one being written."""
 
-    def __init__(self, produce: Callable[["Relay[T]"], None]) -> None:
-        self._produce = produce
+    def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[T | None] = asyncio.Queue()
         self._room = threading.Semaphore(1)
@@ -43,9 +42,9 @@ class Relay(Generic[T]):
         """In the thread: have the loop call `function` soon."""
         self._loop.call_soon_threadsafe(function, *arguments)
 
-    async def batches(self) -> AsyncGenerator[T, None]:
-        """What the thread gives; raises what it raises. To be closed (`aclosing`), which ends the thread."""
-        thread = asyncio.ensure_future(asyncio.to_thread(self._run))
+    async def batches(self, produce: Callable[[], None]) -> AsyncGenerator[T, None]:
+        """What `produce` gives in a thread; raises what it raises. To be closed (`aclosing`), which ends the thread."""
+        thread = asyncio.ensure_future(asyncio.to_thread(self._run, produce))
         try:
             while (batch := await self._queue.get()) is not None:
                 self._writing = True
@@ -58,8 +57,8 @@ class Relay(Generic[T]):
             self._room.release()
             await asyncio.wait([thread])
 
-    def _run(self) -> None:
+    def _run(self, produce: Callable[[], None]) -> None:
         try:
-            self._produce(self)
+            produce()
         finally:
             self.tell(self._queue.put_nowait, None)

@@ -14,7 +14,7 @@ import pytest
 from bot.sandbox.sample import export as sample_export
 from storage import history
 from storage.database import Database
-from storage.errors import BadInput, LikemeError, NotAnExport
+from storage.errors import BadInput, LikemeError, NotAnExport, StorageError
 from storage.ingest.export import import_export
 from storage.records import ChatKind, MessageKind
 
@@ -179,3 +179,17 @@ async def test_a_locked_or_foreign_file_is_told_in_one_line(tmp_path: Path) -> N
     with pytest.raises(LikemeError, match="no likeme database"):
         async with Database.open(tmp_path / "history.db"):
             pass
+
+
+async def test_a_full_disk_is_told_in_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path / "result.json", sample_export())
+
+    async def with_little_room() -> None:
+        async with Database.open(tmp_path / "history.db") as database:
+            await database.rows("PRAGMA max_page_count = 60")
+            await import_export(database, path, now=NOW)
+
+    with pytest.raises(StorageError, match="disk is full"):
+        await with_little_room()
+    report = await bring_in(tmp_path, path)
+    assert report.new == report.seen > 1000

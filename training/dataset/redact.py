@@ -116,7 +116,8 @@ def redact_answer(question: str, answer: str) -> tuple[str, Counter[str]]:
         token = words[-1].strip(".,!\"'`«»")
         if passwords.looks_like_one(token):
             counts["password"] += 1
-            masked = masked.replace(token, "[password]")
+            masked, more = redact(masked.replace(token, "[password]"))
+            counts += more
     return masked, counts
 
 
