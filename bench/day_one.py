@@ -42,6 +42,7 @@ def main() -> None:
 
 
 def _compare(examples: int | None, held_out: int | None) -> None:
+    from bot.voice import MAX_TOKENS
     from training.engine.model import load_base
 
     kept = json.loads(gzip.decompress(DATA.read_bytes()))
@@ -59,7 +60,7 @@ def _compare(examples: int | None, held_out: int | None) -> None:
     }
     lines = [
         f"python bench/day_one.py: {CORPUS}, {base.name} on {base.device.type}, trained on {len(learn):,} examples, "
-        f"{len(asked)} held-out prompts",
+        f"{len(asked)} held-out prompts, replies of at most {MAX_TOKENS} tokens",
         f"{'':20}{'loss':>8}{'more like him than stock (95 %)':>34}{'words':>8}{'empty':>8}{'cut':>8}",
     ]
     drawn = {name: _draw(base, adapter, prompts) for name, (adapter, prompts) in ways.items()}

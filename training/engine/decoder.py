@@ -22,7 +22,7 @@ from training.engine.attention import COARSE_ROUNDING, ROUNDING
 PROMPTS = (64, 128, 256, 512, 1024, 2048)  # a GPU pads to these: each shape is compiled and captured once
 REPLIES = (1, 4, 16)
 LENGTHS = (64, 128, 256, 512)
-USUAL = (250, 3, 64)  # prompt tokens, replies, their longest: what a card asks for
+USUAL = (250, 4, 128)  # prompt tokens, replies, their longest: what a card asks for
 
 ATTENTION = (0, 1)  # which of layers.GROUPS the GPU's recipes adapt
 
