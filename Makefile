@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP = .venv/bin/pip --disable-pip-version-check --no-input
 HOME_DEMO ?= data/demo
 
-.PHONY: demo test check lint setup bench-import bench-draft clean
+.PHONY: demo test check lint setup bench-import bench-draft bench-bot clean
 
 demo: .venv/model
 	.venv/bin/likeme demo --home $(HOME_DEMO) $(if $(HISTORY),--history "$(HISTORY)") $(if $(ONCE),--once)
@@ -25,6 +25,10 @@ bench-import: .venv/dev
 # On a machine with an NVIDIA card: make bench-draft ON=gpu
 bench-draft: .venv/model
 	.venv/bin/python bench/draft.py $(or $(ON),cpu)
+
+# The bot's own share of a card's latency; day_one.py beside it compares what is told with what is learned.
+bench-bot: .venv/dev
+	.venv/bin/python bench/bot_latency.py
 
 # Everything `likeme` needs. The constraints pin every version; torch first, by its exact version, so that
 # a machine that keeps its own build of it is asked for that one. The embedded model's package would bring

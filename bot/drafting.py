@@ -22,6 +22,7 @@ SPARE = 1  # asked for beyond what is wanted: it costs next to nothing, and some
 TRIES = 3
 RECENT = 60  # messages of a chat that can matter to its newest one
 EXCHANGES, OWN_EXCHANGES = 4, 3  # shown at most; of them from the same chat
+EXCHANGE_CHARACTERS = 300  # of either side: what is longer costs more of the prompt than it lends
 MEASURED_CHATS, MEASURED_MESSAGES = 20, 300
 FRESH = 2000  # messages after which manner and names are looked at again
 RUN_WORDS = 8  # of another chat's reply in a row: word for word no longer a turn of phrase
@@ -128,6 +129,8 @@ async def exchanges_like(
         for hit in hits:
             pair = await _pair_at(database, *hit, before)
             if pair is None or {pair.reply, pair.context[-1].text} & current:
+                continue
+            if max(len(pair.reply), len(pair.context[-1].text)) > EXCHANGE_CHARACTERS:
                 continue
             exchange = Exchange(pair.context[-1].text, pair.reply)
             if not same_chat:

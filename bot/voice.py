@@ -18,7 +18,7 @@ from storage.errors import ModelError
 Event = dict[str, Any]
 TEMPERATURE = 0.8
 TOP_P = 0.9
-MAX_TOKENS = 64
+MAX_TOKENS = 128  # half of them cut a third of a verbose owner's replies (bench/day_one.py)
 
 
 class Voice:

@@ -13,6 +13,7 @@ from training.protocol import ChatRequest
 from training.serving import Serving
 
 DEFAULT_TOKENS = 96
+FLUSH_SECONDS = 0.05
 
 
 async def completion(serving: Serving, request: ChatRequest) -> dict[str, Any]:
@@ -53,8 +54,11 @@ async def completion_stream(serving: Serving, request: ChatRequest) -> AsyncIter
     drawing = asyncio.create_task(asyncio.to_thread(draw))
     for index in range(request.n):
         yield _chunk(head, index, {"role": "assistant", "content": ""})
-    while (piece := await pieces.get()) is not None:
-        yield _chunk(head, piece[0], {"content": piece[1]})
+    more = True
+    while more:
+        grown, more = await _grown(pieces)
+        for index, text in grown.items():
+            yield _chunk(head, index, {"content": text})
     try:
         answer = await drawing
     except LikemeError as error:
@@ -65,6 +69,20 @@ async def completion_stream(serving: Serving, request: ChatRequest) -> AsyncIter
     if request.stream_options and request.stream_options.include_usage:
         yield f"data: {json.dumps({**head, 'choices': [], 'usage': _usage(answer)})}\n\n"
     yield "data: [DONE]\n\n"
+
+
+async def _grown(pieces: "asyncio.Queue[tuple[int, str] | None]") -> tuple[dict[int, str], bool]:
+    """What has come since, by index, and whether more is to come: a chunk a token would cost more than the token."""
+    grown: dict[int, str] = {}
+    piece = await pieces.get()
+    if piece is not None:
+        await asyncio.sleep(FLUSH_SECONDS)
+    while piece is not None:
+        grown[piece[0]] = grown.get(piece[0], "") + piece[1]
+        if pieces.empty():
+            return grown, True
+        piece = pieces.get_nowait()
+    return grown, False
 
 
 def sampling(request: ChatRequest) -> Sampling:

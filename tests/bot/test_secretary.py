@@ -21,6 +21,7 @@ from storage.drafts import Draft
 from tests.bot.conftest import BOT, Listener, running, small_history
 from tests.sandbox_fixtures import ANNA, BORIS, OWNER, TOKEN
 from tests.voice_fixtures import REPLIES, Script
+from training.dataset.pairs import Options, pairs_of
 
 pytestmark = pytest.mark.slow
 CHANGED = "onnect"  # stands in whatever the bot says of a connection
@@ -108,6 +109,14 @@ def labels(card: Message) -> list[str]:
     return [button["text"] for row in card.buttons for button in row]
 
 
+async def replies_to_learn(desk: Desk, friend: int) -> list[str]:
+    """What the next training would take from a chat."""
+    chat = await history.find_chat(desk.services.database, friend)
+    assert chat is not None
+    pairs = pairs_of(chat, await history.messages(desk.services.database, friend), Options()).pairs
+    return [pair.reply for pair in pairs]
+
+
 async def test_a_friend_s_burst_becomes_one_card_and_a_tap_sends_it_once(desk: Desk) -> None:
     card = await desk.card(ANNA, "hey", "are you coming?", "on friday I mean")
     assert labels(card) == ["1", "2", "3", "edit", "again", "skip"]
@@ -142,6 +151,7 @@ async def test_lines_go_out_one_by_one_and_are_no_words_of_the_owner_s_own(desk:
 
         await history.put_messages(desk.services.database, [replace(m, via_bot=None) for m in stored])
     assert {m.via_bot for m in await history.messages(desk.services.database, ANNA) if m.is_own} == {"likeme"}
+    assert await replies_to_learn(desk, ANNA) == []
 
 
 async def test_what_was_sent_in_his_name_is_not_answered(desk: Desk, script: Script) -> None:
@@ -161,6 +171,7 @@ async def test_the_owner_s_own_words_in_answer_to_a_card_are_sent_and_kept_as_hi
     assert desk.said_to(ANNA) == ["only if Boris drives"] == [kept.edited]
     stored = [m for m in await history.messages(desk.services.database, ANNA) if m.is_own]
     assert [m.via_bot for m in stored] == [None]
+    assert await replies_to_learn(desk, ANNA) == ["only if Boris drives"]
     late = await desk.hears.after(lambda: desk.world.send(OWNER, OWNER, "or not", reply_to=card.message_id))
     assert late.text == "That one has been taken already."
 

@@ -22,7 +22,7 @@ def prompted(context: Sequence[Turn], manner: Manner | None, exchanges: Sequence
         parts.append(describe(manner))
     if exchanges:
         shown = "\n\n".join(f"They: {one.said}\nYou: {one.reply}" for one in exchanges)
-        parts.append(f"Messages of yours from other conversations, for the manner alone:\n\n{shown}")
+        parts.append(f"How you answered before, for the manner alone:\n\n{shown}")
     if len(parts) > 1:
         parts.append("Write the next message as you would, in the language of the conversation, and nothing else.")
     system = {"role": "system", "content": "\n\n".join(parts)}

@@ -22,7 +22,9 @@ from training.engine.attention import COARSE_ROUNDING, ROUNDING
 PROMPTS = (64, 128, 256, 512, 1024, 2048)  # a GPU pads to these: each shape is compiled and captured once
 REPLIES = (1, 4, 16)
 LENGTHS = (64, 128, 256, 512)
-USUAL = (250, 3, 64)  # prompt tokens, replies, their longest: what a card asks for
+USUAL = (250, 4, 128)  # prompt tokens, replies, their longest: what a card asks for
+
+ATTENTION = (0, 1)  # which of layers.GROUPS the GPU's recipes adapt
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,11 @@ class Decoder:
         adapted = self._adapted(voice)
         if adapted is None or len(prompt) > self.longest_prompt or longest > LENGTHS[-1] or replies > REPLIES[-1]:
             return None
+        if voice is not None and self._voice() is not voice:
+            self._speak(voice, adapted)
+        return self._begin(adapted, prompt, replies, longest)
+
+    def _begin(self, adapted: tuple[int, ...], prompt: Sequence[int], replies: int, longest: int) -> "Writing":
         sizes = len(prompt), replies, longest
         if self._device.type == "cuda":
             sizes = _up(len(prompt), PROMPTS), _up(replies, REPLIES), _up(longest, LENGTHS)
@@ -67,8 +74,6 @@ class Decoder:
             if self._device.type != "cuda":
                 self._states.clear()
             state = self._states[sizes] = _State.empty(len(self._layers[()]), self._shape, self._head, sizes)
-        if voice is not None and self._voice() is not voice:
-            self._speak(voice, adapted)
         ids = torch.tensor([*prompt, *[0] * (sizes[0] - len(prompt))], device=self._device)
         state.prompt.copy_(self._embeddings(ids))
         state.length.fill_(len(prompt))
@@ -76,11 +81,13 @@ class Decoder:
         self._run("read", adapted, sizes, lambda: self._read(self._layers[adapted], state))
         return Writing(state, replies, lambda ids: self._go_on(adapted, sizes, state, ids))
 
+    @torch.no_grad()
     def warm_up(self) -> None:
-        """Compile and capture what the first card will need."""
+        """Compile and capture what the first cards will need: of the stock model, and of a voice as most are."""
         prompt, replies, longest = USUAL
-        writing = self.begin(None, [0] * prompt, replies, longest)
-        if writing is not None:
+        for adapted in ((), ATTENTION):
+            self._make_room(adapted)
+            writing = self._begin(adapted, [0] * prompt, replies, longest)
             writing.go_on(torch.zeros(replies, dtype=torch.long, device=self._device))
 
     def release(self) -> None:
@@ -98,13 +105,16 @@ class Decoder:
         return tuple(i for i in range(len(layers.GROUPS)) if any(layers.adapted(of_layer[i]) for of_layer in groups))
 
     def _speak(self, voice: Any, adapted: tuple[int, ...]) -> None:
-        if adapted not in self._layers:
-            self._layers[adapted] = [_roomy(layer, adapted) for layer in self._layers[()]]
+        self._make_room(adapted)
         for layer, module in zip(self._layers[adapted], voice.base_model.layers, strict=True):
             linears, groups = _linears(layer), layers.modules(module)
             for i in adapted:
                 layers.write(linears[i], groups[i])
         self._voice = weakref.ref(voice)
+
+    def _make_room(self, adapted: tuple[int, ...]) -> None:
+        if adapted not in self._layers:
+            self._layers[adapted] = [_roomy(layer, adapted) for layer in self._layers[()]]
 
     def _go_on(self, adapted: tuple[int, ...], sizes: tuple[int, int, int], state: "_State", ids: Tensor) -> Tensor:
         with torch.no_grad():
