@@ -103,10 +103,12 @@ def lines(found: Found) -> list[str]:
         )
     if found["fit"] is not None:
         fit = found["fit"]
+        reached = (
+            f"; the voice reaches {fit['of_the_owners']:.0%} of your fit above chance" if fit["of_the_owners"] else ""
+        )
         told.append(
             f"a reply suits its own prompt better than another: you {fit['real']['value']:.0%}, tuned "
-            f"{_number(fit['tuned'])}, stock {fit['stock']['value']:.0%}; the voice reaches {fit['of_the_owners']:.0%} "
-            "of your fit above chance"
+            f"{_number(fit['tuned'])}, stock {fit['stock']['value']:.0%}{reached}"
         )
     general = found["forgetting"]
     told.append(

@@ -6,16 +6,15 @@ import logging
 import secrets
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from storage.errors import LikemeError
 from training import adapters
+from training.accelerator import Accelerator
 from training.adapters import Version
 from training.engine import loop, recipe
 from training.engine.model import Base
@@ -34,39 +33,6 @@ Event = dict[str, Any]
 
 class _Left(Exception):
     """The evaluation was left: the server stops, or the job was cancelled."""
-
-
-class Accelerator:
-    """The one model's lock, first come, first served: between two training steps waiting drafts go first."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._queue: deque[object] = deque()
-
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Wait for the turn, and keep it."""
-        self._enter()
-        try:
-            yield
-        finally:
-            self._leave()
-
-    def hand_over(self) -> None:
-        """Inside `hold`: let those who wait go first."""
-        self._leave()
-        self._enter()
-
-    def _enter(self) -> None:
-        ticket = object()
-        with self._condition:
-            self._queue.append(ticket)
-            self._condition.wait_for(lambda: self._queue[0] is ticket)
-
-    def _leave(self) -> None:
-        with self._condition:
-            self._queue.popleft()
-            self._condition.notify_all()
 
 
 class Jobs:

@@ -11,12 +11,13 @@ from typing import Any
 
 from storage.errors import BadInput, LikemeError, ModelError
 from training import adapters
+from training.accelerator import Accelerator
 from training.dataset.render import Message
 from training.engine.model import Base, default_name, load_base
 from training.evaluation.versions import measure
 from training.files import Files
 from training.generate import Answer, Sampling, complete
-from training.jobs import Accelerator, Jobs
+from training.jobs import Jobs
 from training.protocol import EvalRequest
 from training.settings import Quantization
 

@@ -81,7 +81,7 @@ class Fit:
     real: Number
     tuned: Number
     stock: Number
-    of_the_owners: float
+    of_the_owners: float | None
 
 
 @dataclass(frozen=True, slots=True)

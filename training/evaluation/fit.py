@@ -36,9 +36,9 @@ def fit(prompts: Sequence[str], replies: Sequence[str], seed: int = 0) -> Number
     return mean(list(below / max(1, len(prompts) - 1)), seed)
 
 
-def of_the_owners(fitting: Number, owners: Number) -> float:
-    """What share of the owner's fit above chance a model reaches."""
-    return (fitting.value - 0.5) / (owners.value - 0.5) if owners.value > 0.5 else 1.0
+def of_the_owners(fitting: Number, owners: Number) -> float | None:
+    """What share of the owner's fit above chance a model reaches; None where his own is none."""
+    return (fitting.value - 0.5) / (owners.value - 0.5) if owners.value > 0.5 else None
 
 
 @torch.inference_mode()
@@ -59,7 +59,7 @@ def embed(texts: Sequence[str]) -> np.ndarray:
 def _loaded() -> tuple[Any, Any]:
     folder = _folder()
     assert folder is not None
-    return AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    return AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 def _folder() -> Path | None:

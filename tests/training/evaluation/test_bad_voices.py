@@ -20,12 +20,13 @@ from training.dataset.split import Dataset
 from training.engine import dora, loop, recipe
 from training.engine.model import Base, load_base
 from training.evaluation import fit, gate
+from training.evaluation import forgetting as general
 from training.evaluation.evaluate import Extent, Measured, Voices, evaluate
 from training.generate import Sampling
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("embedded")]
 
-SMALL = Extent(prompts=12, drafts=0, questions=25)
+SMALL = Extent(prompts=12, drafts=0)
 RECIPE = recipe.load("embedded", learning_rate=2e-3, warmup_steps=1, examples_per_step=4)
 
 
@@ -52,10 +53,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], list[Any]
 Judge = Callable[[str, Any], Measured]
 
 
-@pytest.fixture(scope="module")
-def judged(base: Base, data: tuple[list[Any], list[Any]], tmp_path_factory: pytest.TempPathFactory) -> Judge:
-    """Save a voice, load it as a version would be, and measure it."""
+@pytest.fixture
+def judged(
+    base: Base,
+    data: tuple[list[Any], list[Any]],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Judge:
+    """Save a voice, load it as a version would be, and measure it; of the questions, those that the model knows."""
     train, held_out = data
+    known = [item for item in general.items() if (item.kind, item.language) == ("capitals", "en")]
+    monkeypatch.setattr(general, "items", lambda at_most: known)
 
     def measure(name: str, voice: Any) -> Measured:
         folder = tmp_path_factory.mktemp(name)
@@ -100,11 +108,12 @@ def test_a_voice_of_noise_has_forgotten(base: Base, judged: Judge) -> None:
     voice = fresh(base)
     with torch.no_grad():
         for _, layer in dora.layers(voice):
-            layer.lora_B.normal_(0, 0.05)
+            layer.lora_B.normal_(0, 0.3)
     dora.refresh(voice)
     found = judged("forgetful", voice)
-    assert found.forgetting.lost >= 5
+    assert found.forgetting.lost > 10
     assert found.forgetting.won == 0
+    assert found.forgetting.p < 0.01
     assert gate.judge(found).reason.startswith("It has forgotten")
     assert not gate.judge(found, most_forgotten=1.0).promote, "it still foresees nothing"
 
@@ -123,8 +132,8 @@ def test_a_copy_cat_is_told_as_reciting_and_beside_the_point(
     long = sorted(data[0], key=lambda one: len(one[-1]["content"].split()))[-3:]
     draw = random.Random(0)
     prompts = draw.sample([one[:-1] for one in data[0]], 12)
-    cat = [[*prompt[-2:], long[i % 3][-1]] for i, prompt in enumerate(prompts)]
-    found = judged("copycat", trained_on(base, cat, 10, tmp_path))
+    cat = [[prompt[0], prompt[-1], long[i % 3][-1]] for i, prompt in enumerate(prompts)]
+    found = judged("copycat", trained_on(base, cat, 8, tmp_path))
     assert found.leaks.tuned.reciting.share > 0.5
     assert found.leaks.tuned.longest >= 8
     assert found.variety["tuned"].distinct_2 < found.variety["real"].distinct_2
