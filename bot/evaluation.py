@@ -22,6 +22,12 @@ from training.dataset.redact import redact
 
 Found = dict[str, Any]
 PAGE, NUMBERS = "report.html", "evaluation.json"
+WAYS = {
+    "real": "you yourself, on the prompts of the comparison",
+    "stock, told": "the stock model, told your manner and similar replies of yours",
+    "tuned": "the tuned voice, told nothing",
+    "tuned, told": "the tuned voice, told the same",
+}
 LEAST_SECRET = 5  # characters; a shorter one stands in ordinary words
 
 
@@ -54,9 +60,16 @@ async def checked(database: Database, found: Found) -> Found:
     return found
 
 
+def numbers(found: Found) -> Found:
+    """What the database keeps: no words of anybody's."""
+    return {**found, "drafts": [], "samples": []}
+
+
 def save(home: Path, number: int, found: Found) -> Path:
-    """Write evaluation.json and the page that shows it; returns the page."""
+    """Write evaluation.json and the page that shows it; returns the page. One with words is not overwritten by none."""
     folder = home / "evaluations" / f"{number:04d}"
+    if not found["samples"] and (folder / PAGE).is_file():
+        return folder / PAGE
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     _write(folder / NUMBERS, json.dumps(found, ensure_ascii=False, indent=1))
     _write(folder / PAGE, page(found))
@@ -110,6 +123,12 @@ def lines(found: Found) -> list[str]:
             f"a reply suits its own prompt better than another: you {fit['real']['value']:.0%}, tuned "
             f"{_number(fit['tuned'])}, stock {fit['stock']['value']:.0%}{reached}"
         )
+    for name, way in found["ways"].items():
+        if name != "stock" and way["likeness"] is not None:
+            fitting = f", fit {_number(way['fit'])}" if way["fit"] else ""
+            told.append(
+                f"{WAYS[name]}: over stock {_share(way['over_stock'])}, AUC {_number(way['likeness'])}{fitting}"
+            )
     general = found["forgetting"]
     told.append(
         f"general questions right: tuned {_share(general['tuned'])}, stock {_share(general['stock'])}; "

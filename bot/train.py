@@ -89,7 +89,7 @@ async def note_version(database: Database, voice: Voice, job: FineTuningJob, eve
     async with database.transaction():
         await runs.add_version(database, version)
         if found is not None:
-            await runs.set_evaluation(database, version.number, found)
+            await runs.set_evaluation(database, version.number, evaluation.numbers(found))
         if promote:
             await runs.serve(database, version.number, "gate", reason, now())
     return version
@@ -141,6 +141,10 @@ async def _train(services: Services, shown: Message) -> None:
         async for event in training.events():
             services.training_job = training.job_id
             await progress.event(event)
+        version = training.version
+        if version is not None and version.evaluation is not None:
+            home = services.settings.likeme_home
+            await asyncio.to_thread(evaluation.save, home, version.number, version.evaluation)
         await _finish(training, shown, progress)
     except LikemeError as error:
         await progress.show(say("training_failed", reason=str(error)), final=True)

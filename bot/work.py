@@ -172,7 +172,7 @@ async def evaluate_voice(settings: Settings, number: int | None, audit: bool) ->
             )
         found = await evaluation.checked(db, found)
         async with db.transaction():
-            await runs.set_evaluation(db, version.number, found)
+            await runs.set_evaluation(db, version.number, evaluation.numbers(found))
     return {**found, "page": evaluation.save(settings.likeme_home, version.number, found)}
 
 

@@ -33,6 +33,12 @@ async def test_a_voice_is_trained_measured_kept_and_shown(settings: Settings) ->
     kept = json.loads((page.parent / "evaluation.json").read_text(encoding="utf-8"))
     assert kept["gate"] == found["gate"]
     assert page.parent.stat().st_mode & 0o077 == 0
+    assert "Side by side" in html
+    assert kept["samples"][0]["real"] in html
+    async with Database.open(settings.likeme_home / "history.db") as database:
+        version = await runs.find_version(database, 1)
+    assert version is not None and version.evaluation is not None
+    assert version.evaluation["samples"] == version.evaluation["drafts"] == [], "the words stay in the one file"
     assert (await report_of(settings, 1))["gate"] == found["gate"]
     said = "\n".join(evaluation.lines(found))
     for part in ("held-out loss", "a letter judge prefers tuned over stock", "general questions", "made-up secret"):

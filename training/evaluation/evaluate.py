@@ -6,18 +6,18 @@ owner himself: what he reaches is the ceiling, not 100 %.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from training.dataset.redact import redact
 from training.dataset.render import Encoded, Message, encode_example
 from training.engine.model import Base
 from training.evaluation import fit as fitting
 from training.evaluation import forgetting as general
-from training.evaluation import gate, judges, replies
+from training.evaluation import judges, replies, ways
 from training.evaluation import style as looks
-from training.evaluation.intervals import Number, Share, ratio, share
-from training.evaluation.recital import Recital, Training
+from training.evaluation.intervals import Number, ratio, share
+from training.evaluation.measured import Fit, Leaks, Likeness, Measured, Sample, Verified, Voice
+from training.evaluation.recital import Training
 from training.evaluation.voice import losses_of, total
 from training.generate import Sampling
 
@@ -35,98 +35,11 @@ class Extent:
     prompts: int | None = None
     drafts: int = 500  # that secrets are looked for in
     questions: int | None = None
+    told: int = ways.PROMPTS  # prompts on which the other ways to a voice are tried
 
 
 FULL = Extent()
-SHORT = Extent(prompts=16, drafts=0, questions=40)  # seconds instead of minutes: the demo's
-
-
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """Held-out loss in nats a reply token. `over_stock`, `over_serving`: the voice's minus the other's."""
-
-    examples: int
-    tokens: int
-    tuned: float
-    stock: float
-    serving: float | None
-    over_stock: Number
-    over_serving: Number | None
-    left_out: int  # held-out examples that one of the voices was trained on
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """The verifier's verdicts. `quality`: its AUC, the owner's held-out replies against others' words."""
-
-    tuned_over_stock: judges.Compared
-    real_over_stock: judges.Compared
-    tuned_over_real: judges.Compared
-    quality: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Likeness:
-    """AUC of a fresh classifier between real replies and …; `owner`: between the owner's and his older ones."""
-
-    tuned: Number | None
-    stock: Number | None
-    owner: Number | None
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """How well replies suit their prompts; 0.5 is chance. `of_the_owners`: the voice's share of his above chance."""
-
-    real: Number
-    tuned: Number
-    stock: Number
-    of_the_owners: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Leaks:
-    """Long runs out of the training replies, and drafts that hold what looks like a secret."""
-
-    tuned: Recital
-    stock: Recital
-    real: Recital
-    secrets: Share
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One prompt with the three replies to it."""
-
-    prompt: str
-    real: str
-    tuned: str
-    stock: str
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """All numbers of one voice. `serving` names the voice it was held against, None: the stock model alone."""
-
-    voice_name: str
-    base_model: str
-    serving: str | None
-    sampling: Sampling
-    voice: Voice
-    verifier: Verified
-    likeness: Likeness
-    fit: Fit | None  # None: the embedding's package is not installed
-    style: dict[str, looks.Distance]
-    variety: dict[str, looks.Variety]
-    forgetting: general.Forgetting
-    leaks: Leaks
-    drafts: tuple[str, ...]  # every draft of the voice that was looked at
-    samples: tuple[Sample, ...]
-    seconds: float
-
-    def plain(self, most_forgotten: float = 0.0) -> dict[str, Any]:
-        """As JSON takes it, the gate's verdict included."""
-        return {**asdict(self), "gate": asdict(gate.judge(self, most_forgotten))}
+SHORT = Extent(prompts=16, drafts=0, questions=40, told=0)  # seconds instead of minutes: the demo's
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +72,8 @@ def evaluate(
     prompts = [one[:-1] for one in asked]
     more = max(0, min(extent.drafts, MOST_OF_A_PROMPT * len(prompts)) - len(prompts))
     questions = general.items(extent.questions)
-    work = _Work(base, 2 * len(prompts) + more + 2 * len(questions), tell, between)
+    few = _spread(asked, extent.told)
+    work = _Work(base, 2 * len(prompts) + more + 2 * len(questions) + 2 * len(few), tell, between)
     work.begin("held-out loss")
     voice = _voice(base, voices, clean, row_tokens, len(held_out) - len(clean))
     work.begin("drafts of the stock model")
@@ -172,22 +86,27 @@ def evaluate(
         drafts += work.draw(voices.tuned, prompts[: len(prompts) + more - len(drafts)], again)
     work.begin("general questions")
     answers = [_answers(work, adapter, questions) for adapter in (None, voices.tuned)]
+    work.begin("other ways to a voice")
+    told = ways.told(voices.training, [one[:-1] for one in few]) if few else []
+    otherwise = [work.draw(adapter, told, sampling) for adapter in (None, voices.tuned)]
     work.begin("judging")
     real = [one[-1]["content"] for one in asked]
     lines = [one[-2]["content"] for one in asked]
+    verifier = _verifier(voices)
     return Measured(
         voice_name=voices.tuned,
         base_model=base.name,
         serving=voices.serving,
         sampling=sampling,
         voice=voice,
-        verifier=_verified(voices, lines, real, tuned, stock),
+        verifier=_verified(voices, verifier, lines, real, tuned, stock),
         likeness=_likeness(voices, real, tuned, stock),
         fit=_fit(lines, real, tuned, stock),
         style=looks.distances(real, tuned, stock) if asked else {},
         variety={name: looks.variety(of) for name, of in (("real", real), ("tuned", tuned), ("stock", stock))},
         forgetting=general.compare(questions, *answers),
         leaks=_leaks(voices, real, tuned, stock, drafts),
+        ways=_ways(verifier, few, dict(zip(map(_key, asked), zip(stock, tuned, strict=True), strict=True)), otherwise),
         drafts=tuple(drafts),
         samples=tuple(map(Sample, lines, real, tuned, stock)),
         seconds=time.monotonic() - started,
@@ -244,17 +163,43 @@ class _Work:
         self._done += batch
 
 
+def _verifier(voices: Voices) -> judges.Verifier:
+    return judges.Verifier([one[-1]["content"] for one in voices.training], sorted(_others(voices)))
+
+
+def _others(voices: Voices) -> set[str]:
+    return {m["content"] for one in voices.training for m in one if m["role"] == "user"}
+
+
 def _verified(
-    voices: Voices, lines: Sequence[str], real: Sequence[str], tuned: Sequence[str], stock: Sequence[str]
+    voices: Voices,
+    verifier: judges.Verifier,
+    lines: Sequence[str],
+    real: Sequence[str],
+    tuned: Sequence[str],
+    stock: Sequence[str],
 ) -> Verified:
-    others = {m["content"] for one in voices.training for m in one if m["role"] == "user"}
-    verifier = judges.Verifier([one[-1]["content"] for one in voices.training], sorted(others))
+    others = _others(voices)
     return Verified(
         verifier.compare(tuned, stock),
         verifier.compare(real, stock),
         verifier.compare(tuned, real),
         verifier.quality(real, [line for line in lines if line not in others]),
     )
+
+
+def _ways(
+    verifier: judges.Verifier,
+    few: Sequence[Conversation],
+    plain: dict[tuple[str, str], tuple[str, str]],
+    told: Sequence[Sequence[str]],
+) -> dict[str, ways.Way]:
+    if not few:
+        return {}
+    stock, tuned = zip(*(plain[_key(one)] for one in few), strict=True)
+    drawn = {"stock": stock, "stock, told": told[0], "tuned": tuned, "tuned, told": told[1]}
+    lines, real = ([one[place]["content"] for one in few] for place in (-2, -1))
+    return ways.compare(verifier, lines, real, drawn)
 
 
 def _likeness(voices: Voices, real: Sequence[str], tuned: Sequence[str], stock: Sequence[str]) -> Likeness:

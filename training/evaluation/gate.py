@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from scipy.stats import fisher_exact
 
 if TYPE_CHECKING:
-    from training.evaluation.evaluate import Measured
+    from training.evaluation.measured import Measured
 
 SURE = 0.05
 MOST_EMPTY = 0.2

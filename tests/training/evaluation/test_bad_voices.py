@@ -21,12 +21,13 @@ from training.engine import dora, loop, recipe
 from training.engine.model import Base, load_base
 from training.evaluation import fit, gate
 from training.evaluation import forgetting as general
-from training.evaluation.evaluate import Extent, Measured, Voices, evaluate
+from training.evaluation.evaluate import Extent, Voices, evaluate
+from training.evaluation.measured import Measured
 from training.generate import Sampling
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("embedded")]
 
-SMALL = Extent(prompts=12, drafts=0)
+SMALL = Extent(prompts=12, drafts=0, told=0)
 RECIPE = recipe.load("embedded", learning_rate=2e-3, warmup_steps=1, examples_per_step=4)
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from training.evaluation.evaluate import Leaks, Likeness, Measured, Verified, Voice
 from training.evaluation.forgetting import Forgetting
 from training.evaluation.gate import judge
 from training.evaluation.intervals import Number, mcnemar, share
 from training.evaluation.judges import Compared
+from training.evaluation.measured import Leaks, Likeness, Measured, Verified, Voice
 from training.evaluation.recital import Recital
 from training.evaluation.style import variety
 from training.generate import Sampling
@@ -32,6 +32,7 @@ def measured(**changes: Any) -> Measured:
         variety={name: variety(["fine", "well"]) for name in ("real", "tuned", "stock")},
         forgetting=forgot(3, 2),
         leaks=leaks(2, 1),
+        ways={},
         drafts=(),
         samples=(),
         seconds=1.0,
