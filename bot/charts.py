@@ -15,7 +15,7 @@ COLOURS = {"the real reply": BLUE, "the tuned voice": GREEN, "the stock model": 
 
 def loss_curve(events: Sequence[dict[str, Any]]) -> bytes:
     """Training loss over the steps, with the held-out losses of the voice and of the stock model."""
-    figure, axes = _figure(8, 4.6)
+    figure, axes = figure_of(8, 4.6)
     train = [(event["step"], event["train_loss"]) for event in events if "train_loss" in event]
     smooth = [(event["step"], event["smooth_loss"]) for event in events if "smooth_loss" in event]
     valid = [(event["step"], event["valid_loss"]) for event in events if "valid_loss" in event]
@@ -32,14 +32,14 @@ def loss_curve(events: Sequence[dict[str, Any]]) -> bytes:
     axes.set_xlabel("step")
     axes.set_ylabel("loss of a reply token")
     axes.legend(frameon=False, fontsize=12)
-    return _png(figure)
+    return png(figure)
 
 
 def standings(title: str, rows: Sequence[tuple[str, Share]]) -> bytes:
     """How often each kind of reply was picked as the owner's, with 95 % intervals."""
-    figure, axes = _figure(8, 1.4 + 0.9 * len(rows))
+    figure, axes = figure_of(8, 1.4 + 0.9 * len(rows))
     for position, (name, share) in enumerate(reversed(rows)):
-        colour = COLOURS.get(name, BLUE)
+        colour = next((colour for what, colour in COLOURS.items() if name.startswith(what)), BLUE)
         axes.barh(position, share.share, color=colour, height=0.55, alpha=0.85)
         axes.plot([share.low, share.high], [position, position], color=INK, linewidth=2.2)
         for end in (share.low, share.high):
@@ -50,10 +50,11 @@ def standings(title: str, rows: Sequence[tuple[str, Share]]) -> bytes:
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     axes.set_title(title, loc="left", fontsize=15, color=INK, pad=12)
-    return _png(figure)
+    return png(figure)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def figure_of(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty picture in the house's manner; sizes in inches."""
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for side in ("top", "right"):
@@ -65,7 +66,8 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The picture as a file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

@@ -147,17 +147,32 @@ def draft(
     printing.drafts(result, as_json)
 
 
-@app.command(epilog=_examples("likeme quiz", "likeme quiz --prompts 10"))
+@app.command(epilog=_examples("likeme quiz", "likeme quiz --raters 1 --prompts 30", "likeme quiz --duel"))
 def quiz(
-    prompts: Annotated[int, typer.Option(min=1, max=100, help="How many questions.")] = 5,
+    prompts: Annotated[int, typer.Option(min=1, max=100, help="How many questions.")] = 10,
+    raters: Annotated[int, typer.Option(min=1, max=20, help="How many people answer, one after another.")] = 1,
+    duel: Annotated[
+        bool, typer.Option("--duel", help="Two replies at a time: tuned and stock, tuned and real.")
+    ] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Which one is really you? A blind quiz in the terminal; the answers count in the standings."""
-    from bot.work import play_quiz
+    from bot.raters import play_quiz
 
-    rows = asyncio.run(play_quiz(load(home), prompts))
-    printing.standings(rows, as_json)
+    printing.standings(asyncio.run(play_quiz(load(home), prompts, raters, duel)), as_json)
+
+
+@app.command(epilog=_examples("likeme standings", "likeme standings --csv answers.csv"))
+def standings(
+    csv: Annotated[Path | None, typer.Option(help="Write every answer there, judges numbered, not named.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """What was picked in all quizzes: by version, by judge, friends and strangers apart."""
+    from bot.raters import show
+
+    printing.standings(asyncio.run(show(load(home), csv)), as_json)
 
 
 @app.command(
@@ -204,17 +219,46 @@ def rollback(
     printing.report("Rolled back", [f"{name} speaks from now on"], result, as_json)
 
 
-@app.command(epilog=_examples("likeme evaluate", "likeme evaluate 3 --json"))
+@app.command(epilog=_examples("likeme promote 3", "likeme promote 3 --force"))
+def promote(
+    number: Annotated[int, typer.Argument(help="The version.")],
+    force: Annotated[bool, typer.Option("--force", help="Even if the gate keeps it back; this is noted.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Let a version speak that the gate lets through, or one that it does not."""
+    from bot.work import promote as promote_version
+
+    result = asyncio.run(promote_version(load(home), number, force))
+    said = f"version {number} speaks from now on" + (", against the gate" if result["forced"] else "")
+    printing.report("Promoted", [said, result["reason"]], result, as_json)
+
+
+@app.command(epilog=_examples("likeme evaluate", "likeme evaluate 3 --json", "likeme evaluate --audit"))
 def evaluate(
+    number: Annotated[int | None, typer.Argument(help="The version; none: the one that speaks.")] = None,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Plant made-up secrets in a voice of their own: as long as a training.")
+    ] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a voice: likeness, fit, forgetting, leaks, and whether the gate lets it speak. Takes minutes."""
+    from bot.work import evaluate_voice
+
+    printing.evaluation(asyncio.run(evaluate_voice(load(home), number, audit)), as_json)
+
+
+@app.command(epilog=_examples("likeme report", "likeme report 3"))
+def report(
     number: Annotated[int | None, typer.Argument(help="The version; none: the one that speaks.")] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Held-out loss and perplexity of a voice beside the stock model's."""
-    from bot.work import evaluate_voice
+    """What was measured of a voice, and the page that shows it."""
+    from bot.work import report_of
 
-    result = asyncio.run(evaluate_voice(load(home), number))
-    printing.report("Held out", printing.evaluation_lines(result), result, as_json)
+    printing.evaluation(asyncio.run(report_of(load(home), number)), as_json)
 
 
 @app.command(epilog=_examples("likeme doctor", "likeme doctor --json"))

@@ -32,6 +32,7 @@ class Services:
     training: asyncio.Task[None] | None = None
     training_job: str | None = None
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)  # held until a poll's id is noted
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run a coroutine beside the handlers; what it raises goes where a handler's errors go."""

@@ -16,10 +16,9 @@ from typing import TypeVar
 
 from rich.table import Table
 
-from bot import charts, printing
+from bot import charts, evaluation, printing, standings
 from bot.history import build_dataset, held_out, now
 from bot.model_process import model_server, open_private
-from bot.quiz import standings_rows
 from bot.report import Line, Report, Sample, Standing, write
 from bot.sandbox import friends, sample
 from bot.sandbox.server import Sandbox
@@ -72,11 +71,16 @@ async def main(home: Path, export: Path | None, *, once: bool) -> None:
             _heading("3  Training a DoRA adapter on the embedded model")
             with printing.waiting("loading SmolLM2-135M-Instruct (the first time it is converted)"):
                 health = await voice.ready()
-            story.training = Training(voice, database, story.dataset)
+            story.training = Training(voice, database, story.dataset, evaluation="short")
             await watch(story.training)
             if story.training.version is None:
                 raise ModelError("The training did not end well: see the demo folder's serve.log.")
-            _say(*printing.version_lines({**printing.plain(story.training.version), "serves": True}))
+            promoted, reason = evaluation.verdict(story.training.version)
+            shown = {**printing.plain(story.training.version), "serves": promoted, "reason": reason}
+            _say(*printing.version_lines(shown))
+            if story.training.version.evaluation is not None:
+                found = story.training.version.evaluation
+                _say(*evaluation.lines(found)[1:], f"all of it: {evaluation.save(home, 1, found)}")
             story.samples = await _side_by_side(voice, story.dataset, story.training.version.name, health["base_model"])
             async with _quiz(home, database, voice) as rows:
                 path = home / "report.html"
@@ -184,9 +188,9 @@ async def _quiz(home: Path, database: Database, voice: Voice) -> AsyncIterator[l
             played = await friends.play(world, owner.user_id, GROUP, judges, QUESTIONS)
         for line in played:
             _say(line)
-        rows = await standings_rows(database, (await speaking(database, voice))[0])
-        printing.standings(rows, as_json=False)
-        yield rows
+        found = await standings.compute(database, (await speaking(database, voice))[0])
+        printing.standings(found, as_json=False)
+        yield found.everybody.rows
 
 
 async def _own_words(database: Database) -> list[str]:

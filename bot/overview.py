@@ -6,7 +6,8 @@ from typing import Any
 from telegram import BotCommand, BotCommandScopeChat, Update
 
 from bot.context import Context
-from bot.history import summary
+from bot.evaluation import verdict
+from bot.history import now, summary
 from bot.texts import loss, say
 from storage import forgetting, runs
 
@@ -22,6 +23,7 @@ OWNER_COMMANDS = (
     "cancel",
     "quiz",
     "standings",
+    "report",
     "versions",
     "rollback",
 )
@@ -93,6 +95,7 @@ async def versions(update: Update, context: Context) -> None:
             date=f"{version.created_at:%Y-%m-%d %H:%M}",
             loss=loss(version.metrics.get("valid_loss")),
             stock=loss(version.metrics.get("stock_valid_loss")),
+            note="" if verdict(version)[0] else say("version_kept_back"),
         )
         + (say("version_marked", chats=marked[version.number]) if version.number in marked else "")
         for version in await runs.versions(database)
@@ -113,5 +116,5 @@ async def rollback(update: Update, context: Context) -> None:
         await update.effective_message.reply_text(say("no_version", number=number))
         return
     async with database.transaction():
-        await runs.serve(database, number or None)
+        await runs.serve(database, number or None, "rollback", "by /rollback", now())
     await update.effective_message.reply_text(say("rolled_back", number=number) if number else say("rolled_to_stock"))

@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from bot.statistics import SMALL, Share
-
 if TYPE_CHECKING:
     from bot.chats import Listed
     from bot.doctor import Check
+    from bot.standings import Standings
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -79,7 +78,7 @@ def versions(result: dict[str, Any], as_json: bool) -> None:
         out.print("There is no voice yet: likeme train makes the first.")
         return
     table = Table(box=None, header_style="dim")
-    for column in ("", "version", "made", "base model", "held-out loss", "stock", "tokens"):
+    for column in ("", "version", "made", "base model", "held-out loss", "stock", "tokens", "gate"):
         table.add_column(column)
     for version in result["versions"]:
         metrics = version["metrics"]
@@ -91,6 +90,7 @@ def versions(result: dict[str, Any], as_json: bool) -> None:
             _loss(metrics.get("valid_loss")),
             _loss(metrics.get("stock_valid_loss")),
             f"{metrics.get('tokens') or 0:,}",
+            escape(version["gate"]),
         )
     out.print(table)
     for version in result["versions"]:
@@ -126,35 +126,29 @@ def version_lines(result: dict[str, Any]) -> list[str]:
     return [
         f"{result['name']} after {metrics['seconds']} s, {metrics['tokens']:,} tokens",
         f"held-out loss {_loss(metrics.get('valid_loss'))}, stock model {_loss(metrics.get('stock_valid_loss'))}",
-        "it speaks from now on" if result["serves"] else "it is no better than the stock model and does not speak",
+        result["reason"],
+        "it speaks from now on" if result["serves"] else "it does not speak: likeme promote N --force would let it",
     ]
 
 
-def evaluation_lines(result: dict[str, Any]) -> list[str]:
-    """Held-out numbers side by side."""
-    return [
-        f"{result['model']}: loss {result['loss']:.3f}, perplexity {result['perplexity']:.1f}",
-        f"stock model: loss {result['stock_loss']:.3f}, perplexity {result['stock_perplexity']:.1f}",
-        f"over {result['tokens']:,} reply tokens of {result['examples']:,} held-out examples",
-    ]
+def evaluation(found: dict[str, Any], as_json: bool) -> None:
+    """What was measured, and where the page lies; the drafts' texts stay in the file."""
+    from bot.evaluation import lines
+
+    said = [*lines(found), f"the page: {found['page']}"]
+    data = {name: value for name, value in found.items() if name not in ("drafts", "samples")}
+    report(found["voice_name"], said, data, as_json)
 
 
-def standings(rows: Sequence[tuple[str, Share]], as_json: bool) -> None:
+def standings(found: "Standings", as_json: bool) -> None:
     """Shares with their intervals."""
     if as_json:
-        print_json([{"name": name, **asdict(share), "share": share.share} for name, share in rows])
+        print_json(found)
         return
-    table = Table(box=None, header_style="dim")
-    for column in ("picked as the real one", "times", "share", "95 % interval (Wilson)"):
-        table.add_column(column)
-    for name, share in rows:
-        interval = f"{share.low:.0%} – {share.high:.0%}"
-        table.add_row(name, f"{share.picks} of {share.n}", f"{share.share:.0%}", interval)
-    out.print(table)
-    if rows[0][1].n < SMALL:
-        out.print(
-            f"[dim]{rows[0][1].n} answers are too few to say anything: below {SMALL} the intervals are wide.[/dim]"
-        )
+    from bot.standings import text
+
+    for line in text(found).split("\n"):
+        out.print(escape(line), soft_wrap=True)
 
 
 def checks(found: Sequence["Check"], as_json: bool) -> None:

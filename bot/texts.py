@@ -10,8 +10,10 @@ TEXTS = {
     "help": "Forward or paste a message: three drafts, none is sent to anybody.\n\n"
     "/train — learn from your history, a new voice version\n"
     "/cancel — stop the training\n"
-    "/quiz — in a group with friends: which of these is really me?\n"
+    "/quiz — which of these is really me? In a group with friends, or here, with a link for each friend; "
+    "/quiz 10 duel asks about two replies at a time\n"
     "/standings — what they picked\n"
+    "/report — what was measured of a voice\n"
     "/versions — your voices; /rollback N — go back to one\n"
     "/sync — fetch what is new from your account\n"
     "/chats — whose words I may learn from; /forget CHAT takes them back for good\n"
@@ -73,35 +75,58 @@ TEXTS = {
     "{speed:,.0f} tokens/s, {eta} left",
     "training_done": "Version {number} is ready, after {duration}.\n"
     "Held-out loss {loss}, stock model {stock}.\n{verdict}",
-    "training_serves": "It speaks from now on. /rollback goes back.",
-    "training_waits": "It is no better than the stock model, so it does not speak; /rollback {number} lets it.",
+    "training_serves": "{reason}\nIt speaks from now on. /report shows all that was measured, /rollback goes back.",
+    "training_waits": "{reason}\nSo it does not speak; /report {number} shows all that was measured, "
+    "/rollback {number} lets it speak all the same.",
+    "evaluating": "Evaluating: {bar} {percent:.0f} %\n{part}, {eta}",
+    "report_none": "Nothing has been measured of {which} yet: likeme evaluate does it.",
+    "report_which": "the stock model",
     "training_cancelled": "The training was cancelled; nothing has changed.",
     "training_failed": "The training failed: {reason}",
     "server_died": "The model server has stopped; I am starting it again.",
     "server_back": "The model server is back.",
     "versions_none": "There is no voice yet: /train makes the first.",
-    "version_line": "{mark} {number}  {date}  held-out loss {loss} (stock {stock})",
+    "version_line": "{mark} {number}  {date}  held-out loss {loss} (stock {stock}){note}",
+    "version_kept_back": ", kept back",
     "version_marked": ", trained on {chats} chat(s) that you have forgotten",
     "rolled_back": "Version {number} speaks from now on.",
     "rolled_to_stock": "The stock model speaks from now on.",
     "no_version": "There is no version {number}: /versions shows them.",
-    "quiz_group_only": "Add me to a group with your friends and send /quiz there.",
     "quiz_no_voice": "There is no trained voice to be judged yet: /train first.",
     "quiz_no_prompts": "There is no held-out prompt left that has not been asked; import more history and train again.",
-    "quiz_preparing": "Preparing {n} questions; they come to you first, nothing goes to the group before your tap.",
+    "quiz_preparing": "Preparing {n} questions; they come to you first, no friend sees one before your tap.",
+    "quiz_progress": "{done} of {n} questions are ready, {eta}.",
     "quiz_write_me": "Write to me in private first, so that I can show you the questions.",
     "quiz_candidate": "<b>Question {number} for {group}</b>\n\n{prompt}\n\n{replies}\n\n"
-    "<i>Real: {real}. Nobody sees this before you tap.</i>",
+    "<i>{right} Nobody sees this before you tap.</i>",
+    "quiz_right_real": "Real: {letter}.",
+    "quiz_right_tuned": "Your tuned voice: {letter}.",
+    "quiz_by_link": "friends by link",
     "quiz_reply": "<b>{letter}</b>  {text}",
     "quiz_ready": "{n} questions for {group} stand above.",
     "quiz_sent": "Sent to the group.",
+    "quiz_approved": "Approved.",
+    "quiz_own_chat": "Its words come from a chat with a member of this group: it can't be asked here.",
+    "quiz_kept_back": "{n} of them come from chats with members of this group: they were not asked there.",
     "quiz_dropped": "Dropped.",
     "quiz_gone": "This question is no longer open.",
     "quiz_body": "{prompt}\n\n{replies}",
     "quiz_question": "Which of these did {name} really write?",
-    "quiz_explanation": "{letter} was really {name}. {tuned} was his tuned voice, {stock} the stock model.",
+    "quiz_question_stock": "Which of these sounds more like {name}?",
+    "quiz_explanation_three": "{real} was really {name}. {tuned} was his tuned voice, {stock} the stock model.",
+    "quiz_explanation_real": "{real} was really {name}, {tuned} his tuned voice.",
+    "quiz_explanation_stock": "{tuned} was the voice tuned on {name}, {stock} the stock model.",
+    "link_new": "A link for one friend, open for {days} days; whoever opens it first has it. Send it to him:\n{url}",
+    "link_revoked": "This link leads nowhere any more.",
+    "link_closed": "This link is closed. Ask for a new one.",
+    "link_taken": "This link belongs to somebody else. Ask for one of your own.",
+    "link_own": "This link is for a friend: send it to one.",
+    "link_welcome": "Which message is really {name}? Some are his, some a machine wrote. Leave whenever you like: "
+    "the same link brings you back to where you were.",
+    "link_done": "That was the last one: {right} of {n} right. Thank you! {name} sees in /standings how often the "
+    "machine passed for him.",
     "standings_none": "Nobody has answered a question yet.",
-    "standings_title": "Picked as the real one: {n} answers",
+    "standings_title": "Picked as the real one: {n} answers of {judges} judges",
     "standings_line": "{name}: {share:.0%} ({picks} of {n}; 95 % interval {low:.0%}–{high:.0%})",
     "standings_small": "{n} answers are too few to say anything: the intervals overlap widely below 30.",
     "chats": "{chats} chats, I learn from {on} of them (✓). A tap switches one. Page {page} of {pages}.",
@@ -127,6 +152,10 @@ TEXTS = {
     "sync_takeout_delay": "Telegram lets this device export at full speed in {wait} only (or when you confirm it in "
     "another Telegram app of yours). I go on at the ordinary pace.",
     "sync_failed": "The sync stopped: {reason} What came is kept, /sync goes on from there.",
+    "standings_none_three": "No three-way question has been answered yet.",
+    "standings_group": "{group} (n = {n}): {shares}",
+    "standings_duel": "{what}: {share:.0%} ({picks} of {n}; 95 % interval {low:.0%}–{high:.0%})",
+    "standings_scale": "On one scale (Bradley–Terry; all picks, 95 % by judges): {players}",
     "error": "Something went wrong ({kind}); it is in the log. Nothing was sent to anybody.",
     "button_again": "again",
     "button_edit": "edit",
@@ -136,6 +165,10 @@ TEXTS = {
     "button_send": "send to the group",
     "button_drop": "drop",
     "button_send_all": "send all",
+    "button_approve": "approve",
+    "button_approve_all": "approve all",
+    "button_link": "a link for a friend",
+    "button_revoke": "revoke",
     "command_start": "what this is",
     "command_mode": "in which chats you want drafts",
     "command_quiet": "when not",
@@ -146,7 +179,8 @@ TEXTS = {
     "command_forget": "take a chat back for good",
     "command_train": "learn from your history",
     "command_cancel": "stop the training",
-    "command_quiz": "a blind quiz in this group",
+    "command_quiz": "a blind quiz: which is really me?",
+    "command_report": "what was measured of a voice",
     "command_standings": "what friends picked",
     "command_versions": "your voices",
     "command_rollback": "go back to a voice",
@@ -176,6 +210,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def left(seconds: float, share: float) -> str:
+    """How long the rest takes, when `share` took `seconds`."""
+    return f"{duration(seconds / share - seconds)} left" if share > 0.02 else "time left not known yet"
 
 
 def loss(value: float | None) -> str:

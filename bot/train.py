@@ -11,10 +11,10 @@ from openai.types.fine_tuning import FineTuningJob
 from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Message, Update
 from telegram.error import BadRequest, TelegramError
 
-from bot import charts
+from bot import charts, evaluation
 from bot.context import Context, Services
-from bot.history import build_dataset, save_dataset
-from bot.texts import bar, duration, loss, say
+from bot.history import build_dataset, now, save_dataset
+from bot.texts import bar, duration, left, loss, say
 from bot.voice import Event, Voice
 from storage import runs
 from storage.database import Database
@@ -34,6 +34,7 @@ class Training:
     database: Database
     dataset: Dataset
     recipe: str | None = None
+    evaluation: str = "full"
     job_id: str = ""
     seen: list[Event] = field(default_factory=list)
     version: runs.Version | None = None
@@ -44,11 +45,14 @@ class Training:
         train = await self.voice.upload(self.dataset.train_jsonl(), "train.jsonl")
         held_out = self.dataset.validation_jsonl()
         validation = await self.voice.upload(held_out, "validation.jsonl") if held_out else None
+        serving = await runs.serving(self.database)
         job = await self.voice.start_training(
             training_file=train,
             validation_file=validation,
             recipe=self.recipe,
             data_sha256=self.dataset.manifest["sha256"],
+            serving=serving.name if serving else None,
+            evaluation=self.evaluation,
         )
         self.job_id = job.id
         async with self.database.transaction():
@@ -64,16 +68,17 @@ class Training:
         if job.status == "failed":
             raise ModelError(job.error.message if job.error else "the model server gave no reason.")
         if job.status == "succeeded":
-            self.version = await note_version(self.database, job, self.seen)
+            self.version = await note_version(self.database, self.voice, job, self.seen)
 
 
-async def note_version(database: Database, job: FineTuningJob, events: list[Event]) -> runs.Version:
-    """Note a finished job's voice; it speaks at once if it foresees the owner better than the stock model."""
+async def note_version(database: Database, voice: Voice, job: FineTuningJob, events: list[Event]) -> runs.Version:
+    """Note a finished job's voice with its evaluation; it speaks at once if the gate lets it."""
     assert job.fine_tuned_model is not None
     metrics: dict[str, Any] = {"tokens": job.trained_tokens}
     for event in events:
         metrics |= {name: event[name] for name in ("stock_valid_loss", "valid_loss", "train_loss") if name in event}
     metrics["seconds"] = (job.finished_at or job.created_at) - job.created_at
+    found = await evaluation.of_job(database, voice, job)
     version = runs.Version(
         number=int(job.fine_tuned_model.rpartition("-")[2]),
         name=job.fine_tuned_model,
@@ -82,18 +87,16 @@ async def note_version(database: Database, job: FineTuningJob, events: list[Even
         base_model=job.model,
         data_sha256=(job.metadata or {}).get("data_sha256", ""),
         metrics=metrics,
+        evaluation=found,
     )
+    promote, reason = evaluation.verdict(version)
     async with database.transaction():
         await runs.add_version(database, version)
-        if is_better(version):
-            await runs.serve(database, version.number)
+        if found is not None:
+            await runs.set_evaluation(database, version.number, evaluation.numbers(found))
+        if promote:
+            await runs.serve(database, version.number, "gate", reason, now())
     return version
-
-
-def is_better(version: runs.Version) -> bool:
-    """Whether the held-out loss fell under the stock model's; without held-out replies nobody can say no."""
-    tuned, stock = version.metrics.get("valid_loss"), version.metrics.get("stock_valid_loss")
-    return tuned is None or stock is None or tuned < stock
 
 
 async def catch_up(database: Database, voice: Voice) -> None:
@@ -102,7 +105,7 @@ async def catch_up(database: Database, voice: Voice) -> None:
     for job in reversed(await voice.jobs()):
         if job.status == "succeeded" and job.id not in known:
             events = [event["data"] async for event in voice.events(job.id) if event.get("data")]
-            await note_version(database, job, events)
+            await note_version(database, voice, job, events)
 
 
 async def train(update: Update, context: Context) -> None:
@@ -142,6 +145,10 @@ async def _train(services: Services, shown: Message) -> None:
         async for event in training.events():
             services.training_job = training.job_id
             await progress.event(event)
+        version = training.version
+        if version is not None and version.evaluation is not None:
+            home = services.settings.likeme_home
+            await asyncio.to_thread(evaluation.save, home, version.number, version.evaluation)
         await _finish(training, shown, progress)
     except LikemeError as error:
         await progress.show(say("training_failed", reason=str(error)), final=True)
@@ -154,14 +161,14 @@ async def _finish(training: Training, shown: Message, progress: "_Progress") -> 
     if version is None:
         await progress.show(say("training_cancelled"), final=True)
         return
-    serves = is_better(version)
+    promoted, reason = evaluation.verdict(version)
     text = say(
         "training_done",
         number=version.number,
         duration=duration(version.metrics["seconds"]),
         loss=loss(version.metrics.get("valid_loss")),
         stock=loss(version.metrics.get("stock_valid_loss")),
-        verdict=say("training_serves") if serves else say("training_waits", number=version.number),
+        verdict=say("training_serves" if promoted else "training_waits", number=version.number, reason=reason),
     )
     await progress.show(f"{bar(1)} 100 %", final=True)
     picture = await asyncio.to_thread(charts.loss_curve, training.seen)
@@ -175,9 +182,24 @@ class _Progress:
         self._message = message
         self._text = ""
         self._edited_at = 0.0
+        self._evaluating_since = 0.0
 
     async def event(self, event: Event) -> None:
-        if "train_loss" not in event or time.monotonic() - self._edited_at < EDIT_SECONDS:
+        if "evaluating" in event:
+            await self._evaluating(event)
+        elif "train_loss" in event:
+            await self._training(event)
+
+    async def _evaluating(self, event: Event) -> None:
+        self._evaluating_since = self._evaluating_since or time.monotonic()
+        if time.monotonic() - self._edited_at < EDIT_SECONDS:
+            return
+        share = event["share"]
+        eta = left(time.monotonic() - self._evaluating_since, share)
+        await self.show(say("evaluating", bar=bar(share), percent=100 * share, part=event["evaluating"], eta=eta))
+
+    async def _training(self, event: Event) -> None:
+        if time.monotonic() - self._edited_at < EDIT_SECONDS:
             return
         share = event["step"] / event["total_steps"]
         await self.show(

@@ -1,6 +1,7 @@
 """The model server as the bot sees it: OpenAI's client, our errors."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -19,6 +20,8 @@ Event = dict[str, Any]
 TEMPERATURE = 0.8
 TOP_P = 0.9
 MAX_TOKENS = 128  # half of them cut a third of a verbose owner's replies (bench/day_one.py)
+# How an evaluation draws its drafts: as drafts are drawn.
+SAMPLING = {"temperature": TEMPERATURE, "top_p": TOP_P, "max_completion_tokens": MAX_TOKENS}
 
 
 class Voice:
@@ -100,10 +103,18 @@ class Voice:
             return (await self._client.files.create(file=(name, content), purpose="fine-tune")).id
 
     async def start_training(
-        self, *, training_file: str, validation_file: str | None, recipe: str | None, data_sha256: str
+        self,
+        *,
+        training_file: str,
+        validation_file: str | None,
+        recipe: str | None,
+        data_sha256: str,
+        serving: str | None = None,
+        evaluation: str = "full",
     ) -> FineTuningJob:
-        """Queue a training job on the server's base model."""
-        metadata = {"data_sha256": data_sha256} | ({"recipe": recipe} if recipe else {})
+        """Queue a training job on the server's base model. The new voice is evaluated, and held against `serving`."""
+        metadata = {"data_sha256": data_sha256, "evaluation": evaluation, "sampling": json.dumps(SAMPLING)}
+        metadata |= {name: value for name, value in (("recipe", recipe), ("serving", serving)) if value}
         with self._plainly():
             return await self._client.fine_tuning.jobs.create(
                 model=await self.base_model(),
@@ -140,14 +151,34 @@ class Voice:
         with self._plainly():
             await self._client.fine_tuning.jobs.cancel(job_id)
 
-    async def evaluate(self, model: str, file_id: str) -> dict[str, Any]:
-        """Held-out loss and perplexity of a voice beside the stock model's; waits until it is done."""
-        source: Any = {"type": "completions", "model": model, "source": {"type": "file_id", "id": file_id}}
+    async def content(self, file_id: str) -> bytes:
+        """The bytes of a file on the server."""
         with self._plainly():
-            run: Any = await self._client.evals.runs.create("voice", data_source=source)
+            return (await self._client.files.content(file_id)).content
+
+    async def evaluate(
+        self,
+        model: str,
+        file_id: str,
+        *,
+        serving: str | None,
+        audit: bool = False,
+        on_part: Callable[[str, float], None] = lambda part, share: None,
+    ) -> dict[str, Any]:
+        """A voice measured beside the stock model and `serving`; waits until it is done. `audit` trains another one."""
+        source: Any = {
+            "type": "completions",
+            "model": model,
+            "source": {"type": "file_id", "id": file_id},
+            "sampling_params": SAMPLING,
+        }
+        metadata = ({"serving": serving} if serving else {}) | ({"audit": "canaries"} if audit else {})
+        with self._plainly():
+            run: Any = await self._client.evals.runs.create("voice", data_source=source, metadata=metadata or None)
             while run.status == "in_progress":
                 await asyncio.sleep(0.3)
                 run = await self._client.evals.runs.retrieve(run.id, eval_id="voice")
+                on_part(run.part, run.share)
         if run.status != "completed":
             raise ModelError(run.error["message"] if isinstance(run.error, dict) else run.error.message)
         return cast(dict[str, Any], run.result)

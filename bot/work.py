@@ -1,24 +1,22 @@
 """What the commands do: open the home, do the one thing, close it."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-from rich.prompt import Confirm, Prompt
+from rich.prompt import Confirm
 
-from bot import chats, printing
+from bot import chats, evaluation, printing
 from bot.drafting import Drafting, context_in
 from bot.history import build_dataset, now, save_dataset
 from bot.model_process import model_server
-from bot.quiz import LETTERS, NAMES, new_quiz, standings_rows
 from bot.settings import Settings
-from bot.statistics import Share
-from bot.texts import say
-from bot.train import Training, catch_up, is_better
+from bot.texts import left, say
+from bot.train import Training, catch_up
 from bot.voice import Voice
-from storage import forgetting, history, quizzes, runs
+from storage import forgetting, history, runs
 from storage.database import Database
 from storage.errors import BadInput, ModelError
 from storage.forgetting import Forgotten
@@ -96,7 +94,10 @@ async def train_voice(settings: Settings, recipe: str | None) -> dict[str, Any]:
         version = training.version
         if version is None:
             raise ModelError("The training was cancelled; nothing has changed.")
-        return {**printing.plain(version), "serves": is_better(version)}
+        promoted, reason = evaluation.verdict(version)
+        if version.evaluation is not None:
+            evaluation.save(settings.likeme_home, version.number, version.evaluation)
+        return {**printing.plain(version), "serves": promoted, "reason": reason}
 
 
 async def watch(training: Training) -> None:
@@ -104,6 +105,7 @@ async def watch(training: Training) -> None:
     columns = printing.training_columns()
     with printing.progress(*columns) as bar:
         task = bar.add_task("measuring stock", total=None, loss="", speed="", left="")
+        since = 0.0
         async for event in training.events():
             if "train_loss" in event:
                 bar.update(
@@ -117,6 +119,11 @@ async def watch(training: Training) -> None:
                 )
             elif "valid_loss" in event:
                 bar.console.print(f"  held-out loss {event['valid_loss']:.3f} after step {event['step']}")
+            elif "evaluating" in event:
+                since = since or time.monotonic()
+                eta = left(time.monotonic() - since, event["share"])
+                what = {"loss": event["evaluating"], "speed": "", "left": eta}
+                bar.update(task, description="evaluating", completed=event["share"], total=1, **what)
             elif "stock_valid_loss" in event:
                 bar.console.print(f"  held-out loss {event['stock_valid_loss']:.3f} of the stock model")
 
@@ -137,32 +144,6 @@ async def draft_replies(settings: Settings, text: str, n: int, chat: int | None)
     return {"drafts": list(drafted.replies), "model": drafted.model}
 
 
-async def play_quiz(settings: Settings, prompts: int) -> list[tuple[str, Share]]:
-    """`likeme quiz`"""
-    async with opened(settings) as (db, voice):
-        with printing.waiting(f"preparing {prompts} questions"):
-            quiz_id = await new_quiz(db, voice, chat_id=None, n=prompts)
-        for number, one in enumerate(await quizzes.questions(db, quiz_id), 1):
-            printing.err.print(f"\n[bold]{number}[/bold]  {escape(one.prompt)}")
-            for letter, reply in zip(LETTERS, one.replies, strict=True):
-                printing.err.print(f"   [bold]{letter}[/bold]  {escape(reply.text)}")
-            pick = Prompt.ask("Which is the real one?", choices=[*"abc"], console=printing.err, case_sensitive=False)
-            source = one.replies["abc".index(pick.lower())].source
-            async with db.transaction():
-                await quizzes.move(db, one.question_id, "candidate", "asked")
-                await quizzes.vote(
-                    db,
-                    one.question_id,
-                    voter_id=0,
-                    voter_name="terminal",
-                    is_owner=False,
-                    source=source,
-                    now=now(),
-                )
-            printing.err.print(f"   that was {NAMES[source]}")
-        return await standings_rows(db)
-
-
 async def list_versions(settings: Settings) -> dict[str, Any]:
     """`likeme versions`"""
     async with database(settings) as db:
@@ -181,22 +162,61 @@ async def roll_back(settings: Settings, number: int | None) -> dict[str, Any]:
         if wanted is not None and await runs.find_version(db, wanted) is None:
             raise BadInput(f"There is no version {wanted}: likeme versions shows what there is.")
         async with db.transaction():
-            await runs.serve(db, wanted)
+            await runs.serve(db, wanted, "rollback", "by likeme rollback", now())
         return {"serving": wanted}
 
 
-async def evaluate_voice(settings: Settings, number: int | None) -> dict[str, Any]:
+async def promote(settings: Settings, number: int, force: bool) -> dict[str, Any]:
+    """`likeme promote`"""
+    async with database(settings) as db:
+        version = await runs.find_version(db, number)
+        if version is None:
+            raise BadInput(f"There is no version {number}: likeme versions shows what there is.")
+        passed, reason = evaluation.verdict(version)
+        if not passed and not force:
+            raise BadInput(f"The gate keeps version {number} back. {reason} --force lets it speak all the same.")
+        async with db.transaction():
+            await runs.serve(db, number, "gate" if passed else "forced", reason, now())
+        return {"serving": number, "forced": not passed, "reason": reason}
+
+
+async def evaluate_voice(settings: Settings, number: int | None, audit: bool) -> dict[str, Any]:
     """`likeme evaluate`"""
     built = await dataset_of(settings)
     async with opened(settings) as (db, voice):
         await catch_up(db, voice)
-        version = await (runs.serving(db) if number is None else runs.find_version(db, number))
+        serving = await runs.serving(db)
+        version = serving if number is None else await runs.find_version(db, number)
         if version is None:
             which = "No trained voice speaks yet" if number is None else f"There is no version {number}"
             raise BadInput(f"{which}: likeme versions shows what there is, likeme train makes one.")
+        if not built.validation:
+            raise BadInput("The history is too small to hold replies out: there is nothing to measure on.")
         file_id = await voice.upload(built.validation_jsonl(), "validation.jsonl")
-        with printing.waiting(f"measuring {version.name} and the stock model"):
-            return {"model": version.name, **await voice.evaluate(version.name, file_id)}
+        against = serving.name if serving and serving.number != version.number else None
+        with printing.progress() as bar:
+            task = bar.add_task(version.name, total=1)
+            found = await voice.evaluate(
+                version.name,
+                file_id,
+                serving=against,
+                audit=audit,
+                on_part=lambda part, share: bar.update(task, description=part, completed=share),
+            )
+        found = await evaluation.checked(db, found)
+        async with db.transaction():
+            await runs.set_evaluation(db, version.number, evaluation.numbers(found))
+    return {**found, "page": evaluation.save(settings.likeme_home, version.number, found)}
+
+
+async def report_of(settings: Settings, number: int | None) -> dict[str, Any]:
+    """`likeme report`"""
+    async with database(settings) as db:
+        version = await (runs.serving(db) if number is None else runs.find_version(db, number))
+        if version is None or version.evaluation is None:
+            which = f"version {number}" if number is not None else version.name if version else "the stock model"
+            raise BadInput(f"Nothing has been measured of {which} yet: likeme evaluate does it.")
+    return {**version.evaluation, "page": evaluation.save(settings.likeme_home, version.number, version.evaluation)}
 
 
 def _rows(versions: list[runs.Version]) -> list[dict[str, Any]]:
@@ -207,6 +227,7 @@ def _rows(versions: list[runs.Version]) -> list[dict[str, Any]]:
             "created_at": version.created_at,
             "base_model": version.base_model,
             "metrics": version.metrics,
+            "gate": "passed" if evaluation.verdict(version)[0] else f"kept back: {evaluation.verdict(version)[1]}",
         }
         for version in versions
     ]

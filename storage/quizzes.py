@@ -1,15 +1,16 @@
-"""Blind quizzes: their questions, where each stands, and everybody's votes."""
+"""Blind quizzes: their questions, where each stands, and everybody's votes. invitations.py: who was asked what."""
 
 import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 from storage.database import Database
 
 Source = Literal["real", "tuned", "stock"]
+Kind = Literal["three", "stock", "real"]  # all three; tuned against stock; tuned against real
 State = Literal["candidate", "approved", "dropped", "asked"]
 
 
@@ -23,7 +24,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A held-out prompt with its replies in the order in which they are shown."""
+    """A held-out prompt with its replies; asking.py's rows say in which order somebody saw them."""
 
     question_id: int
     quiz_id: int
@@ -31,10 +32,11 @@ class Question:
     source_message_id: int
     prompt: str
     replies: tuple[Reply, ...]
+    kind: Kind
     state: State
-    poll_id: str | None
-    chat_id: int | None  # where the quiz is played
+    chat_id: int | None  # the group where the quiz is played, if it is one
     model: str
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,21 @@ class NewQuestion:
     source_message_id: int
     prompt: str
     replies: tuple[Reply, ...]
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Somebody's pick. `is_friend`: he has a chat in the owner's history."""
+
+    question_id: int
+    model: str
+    kind: Kind
+    voter_id: int
+    voter_name: str
+    is_friend: bool
+    source: Source
+    voted_at: datetime
 
 
 async def add_quiz(
@@ -64,9 +81,16 @@ async def add_quiz(
     for question in questions:
         replies = [[reply.source, reply.text] for reply in question.replies]
         await database.execute(
-            "INSERT INTO question (quiz_id, source_chat_id, source_message_id, prompt, replies, state) "
-            "VALUES (?, ?, ?, ?, ?, 'candidate')",
-            (quiz_id, question.source_chat_id, question.source_message_id, question.prompt, json.dumps(replies)),
+            "INSERT INTO question (quiz_id, source_chat_id, source_message_id, prompt, replies, kind, state) "
+            "VALUES (?, ?, ?, ?, ?, ?, 'candidate')",
+            (
+                quiz_id,
+                question.source_chat_id,
+                question.source_message_id,
+                question.prompt,
+                json.dumps(replies),
+                question.kind,
+            ),
         )
     return quiz_id
 
@@ -84,12 +108,6 @@ async def find(database: Database, question_id: int) -> Question | None:
     return _question(row) if row else None
 
 
-async def find_by_poll(database: Database, poll_id: str) -> Question | None:
-    """The question behind a poll, or None."""
-    row = await database.row(_SELECT + "WHERE poll_id = ?", (poll_id,))
-    return _question(row) if row else None
-
-
 async def asked_before(database: Database) -> set[tuple[int, int]]:
     """(chat, message) of every held-out reply that has been a question."""
     rows = await database.rows("SELECT source_chat_id, source_message_id FROM question WHERE state <> 'dropped'")
@@ -102,11 +120,6 @@ async def move(database: Database, question_id: int, old: State, new: State) -> 
         "UPDATE question SET state = ? WHERE question_id = ? AND state = ?", (new, question_id, old)
     )
     return changed > 0
-
-
-async def set_poll(database: Database, question_id: int, poll_id: str) -> None:
-    """Note the poll that asks a question; inside a transaction."""
-    await database.execute("UPDATE question SET poll_id = ? WHERE question_id = ?", (poll_id, question_id))
 
 
 async def vote(
@@ -128,19 +141,33 @@ async def vote(
     return changed > 0
 
 
-async def picks(database: Database) -> dict[str, dict[Source, int]]:
-    """For each voice version: how often each source was picked as the owner. His own votes don't count."""
+async def answers(database: Database) -> list[Answer]:
+    """Every vote in the order of voting. The owner's own don't count, nor those of a question's own friend."""
     rows = await database.rows(
-        "SELECT model, source, count(*) AS n FROM vote JOIN question USING (question_id) JOIN quiz USING (quiz_id) "
-        "WHERE is_owner = 0 GROUP BY model, source"
+        "SELECT vote.*, question.kind, quiz.model, chat.chat_id IS NOT NULL AS is_friend "
+        "FROM vote JOIN question USING (question_id) JOIN quiz USING (quiz_id) "
+        "LEFT JOIN chat ON chat.chat_id = vote.voter_id AND chat.kind = 'personal' "
+        "WHERE is_owner = 0 AND vote.voter_id <> question.source_chat_id ORDER BY voted_at, vote.rowid"
     )
-    found: dict[str, dict[Source, int]] = {}
-    for row in rows:
-        found.setdefault(row["model"], {"real": 0, "tuned": 0, "stock": 0})[row["source"]] = row["n"]
-    return found
+    return [
+        Answer(
+            row["question_id"],
+            row["model"],
+            row["kind"],
+            row["voter_id"],
+            row["voter_name"],
+            bool(row["is_friend"]),
+            row["source"],
+            datetime.fromtimestamp(row["voted_at"], UTC),
+        )
+        for row in rows
+    ]
 
 
-_SELECT = "SELECT question.*, quiz.chat_id AS chat_id, quiz.model AS model FROM question JOIN quiz USING (quiz_id) "
+_SELECT = (
+    "SELECT question.*, quiz.chat_id AS chat_id, quiz.model AS model, quiz.seed AS seed FROM question "
+    "JOIN quiz USING (quiz_id) "
+)
 
 
 def _question(row: sqlite3.Row) -> Question:
@@ -151,8 +178,9 @@ def _question(row: sqlite3.Row) -> Question:
         row["source_message_id"],
         row["prompt"],
         tuple(Reply(source, text) for source, text in json.loads(row["replies"])),
+        row["kind"],
         row["state"],
-        row["poll_id"],
         row["chat_id"],
         row["model"],
+        row["seed"],
     )

@@ -4,14 +4,16 @@ import json
 import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from storage.database import Database
+
+How = Literal["gate", "forced", "rollback"]
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A trained voice. `name` is what the model server calls it."""
+    """A trained voice. `name` is what the model server calls it; `evaluation` what was measured of it, if it was."""
 
     number: int
     name: str
@@ -20,6 +22,17 @@ class Version:
     base_model: str
     data_sha256: str
     metrics: dict[str, Any]
+    evaluation: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """Who was let speak, and why. `number` None: the stock model."""
+
+    promoted_at: datetime
+    number: int | None
+    how: How
+    reason: str
 
 
 async def add_version(database: Database, version: Version) -> None:
@@ -56,12 +69,32 @@ async def serving(database: Database) -> Version | None:
     return _version(row) if row else None
 
 
-async def serve(database: Database, number: int | None) -> None:
-    """Let a version speak from now on (None: the stock model); inside a transaction."""
+async def set_evaluation(database: Database, number: int, evaluation: dict[str, Any]) -> None:
+    """Keep what was measured of a version, the newest; inside a transaction."""
+    await database.execute(
+        "UPDATE version SET evaluation = ? WHERE number = ?", (json.dumps(evaluation, ensure_ascii=False), number)
+    )
+
+
+async def serve(database: Database, number: int | None, how: How, reason: str, now: datetime) -> None:
+    """Let a version speak from now on (None: the stock model), and note why; inside a transaction."""
     if number is None:
         await database.execute("DELETE FROM serving")
     else:
         await database.execute("INSERT OR REPLACE INTO serving (only_one, number) VALUES (1, ?)", (number,))
+    await database.execute(
+        "INSERT INTO promotion (promoted_at, number, how, reason) VALUES (?, ?, ?, ?)",
+        (int(now.timestamp()), number, how, reason),
+    )
+
+
+async def promotions(database: Database) -> list[Promotion]:
+    """Everything that was let speak, oldest first."""
+    rows = await database.rows("SELECT * FROM promotion ORDER BY promotion_id")
+    return [
+        Promotion(datetime.fromtimestamp(row["promoted_at"], UTC), row["number"], row["how"], row["reason"])
+        for row in rows
+    ]
 
 
 async def previous(database: Database) -> int | None:
@@ -79,4 +112,5 @@ def _version(row: sqlite3.Row) -> Version:
         row["base_model"],
         row["data_sha256"],
         json.loads(row["metrics"]),
+        json.loads(row["evaluation"]) if row["evaluation"] else None,
     )

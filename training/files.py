@@ -37,6 +37,10 @@ class Files:
     def add(self, content: bytes, filename: str, purpose: str) -> File:
         """Check and keep a file. BadInput names the first line that is no example."""
         parse(content)
+        return self.keep(content, filename, purpose)
+
+    def keep(self, content: bytes, filename: str, purpose: str) -> File:
+        """Keep a file of our own making, whatever it holds."""
         name = f"file-{hashlib.sha256(content).hexdigest()[:24]}"
         file = File(name, len(content), int(time.time()), Path(filename).name, purpose)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -6,19 +6,21 @@ import logging
 import secrets
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from storage.errors import LikemeError
 from training import adapters
+from training.accelerator import Accelerator
+from training.adapters import Version
 from training.engine import loop, recipe
 from training.engine.model import Base
+from training.evaluation.versions import measure
 from training.files import Files, parse, write_private
+from training.protocol import SamplingParams
 
 log = logging.getLogger(__name__)
 
@@ -29,37 +31,8 @@ Job = dict[str, Any]
 Event = dict[str, Any]
 
 
-class Accelerator:
-    """The one model's lock, first come, first served: between two training steps waiting drafts go first."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._queue: deque[object] = deque()
-
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Wait for the turn, and keep it."""
-        self._enter()
-        try:
-            yield
-        finally:
-            self._leave()
-
-    def hand_over(self) -> None:
-        """Inside `hold`: let those who wait go first."""
-        self._leave()
-        self._enter()
-
-    def _enter(self) -> None:
-        ticket = object()
-        with self._condition:
-            self._queue.append(ticket)
-            self._condition.wait_for(lambda: self._queue[0] is ticket)
-
-    def _leave(self) -> None:
-        with self._condition:
-            self._queue.popleft()
-            self._condition.notify_all()
+class _Left(Exception):
+    """The evaluation was left: the server stops, or the job was cancelled."""
 
 
 class Jobs:
@@ -169,11 +142,33 @@ class Jobs:
             self._end(job, "failed", f"Training stopped on an unforeseen {type(error).__name__}; see the log.")
 
     def _train(self, job: Job, base: Base) -> None:
+        """Train, publish, evaluate. A job that is taken up goes on from the last of these that was done."""
+        held_out = self._files.content(job["validation_file"]) if job["validation_file"] else b""
+        mine = (version for version in adapters.versions(self._adapters) if version.manifest.get("job") == job["id"])
+        published = next(mine, None) or self._trained(job, base, held_out)
+        if published is None:
+            return
+        job["fine_tuned_model"] = published.name
+        job["trained_tokens"] = published.manifest["metrics"]["tokens"]
+        try:
+            self._evaluate(job, base, published, held_out)
+        except _Left:
+            if self._stopping:
+                self._tell(job["id"], "The server stops while it evaluates: the job goes on when it is back.")
+                return
+        except Exception as error:  # the voice is trained and published: that is not lost
+            log.exception("job %s: not evaluated", job["id"])
+            reason = str(error) if isinstance(error, LikemeError) else f"unforeseen {type(error).__name__}, see the log"
+            self._tell(job["id"], f"{published.name} could not be evaluated: {reason}", level="error")
+        self._end(job, "succeeded", f"{published.name} is ready: {_cost(published.manifest['metrics'])}.")
+
+    def _trained(self, job: Job, base: Base, held_out: bytes) -> Version | None:
+        """Train and publish; None when the job was paused or cancelled."""
         numbers = {"n_epochs": "epochs"}
         changes = {numbers[k]: v for k, v in job["hyperparameters"].items() if k in numbers and v != "auto"}
         chosen = recipe.load(job["metadata"].get("recipe") or default_recipe(base), **changes)
         examples = parse(self._files.content(job["training_file"]))
-        held_out = parse(self._files.content(job["validation_file"])) if job["validation_file"] else []
+        validation = parse(held_out) if held_out else []
         self._tell(job["id"], f"Training {base.name} by recipe {chosen.name} on {len(examples)} examples.")
 
         def between_steps() -> loop.Wish:
@@ -187,7 +182,7 @@ class Jobs:
             base,
             chosen,
             examples,
-            held_out,
+            validation,
             out,
             lambda e: self._measured(job["id"], e),
             between_steps,
@@ -198,7 +193,7 @@ class Jobs:
                 self._end(job, "cancelled", f"Cancelled after step {result.steps}; nothing was published.")
             else:
                 self._tell(job["id"], f"The server stops after step {result.steps}: the job goes on when it is back.")
-            return
+            return None
         manifest = {
             "base_model": base.name,
             "created_at": int(time.time()),
@@ -209,7 +204,7 @@ class Jobs:
             "validation_file": job["validation_file"],
             "data_sha256": job["metadata"].get("data_sha256"),
             "examples": len(examples),
-            "held_out": len(held_out),
+            "held_out": len(validation),
             "likeme": version("likeme"),
             "metrics": {
                 **result.metrics,
@@ -220,14 +215,39 @@ class Jobs:
                 "dollars": round(result.seconds / 3600 * self._dollars_per_hour, 4),
             },
         }
-        published = adapters.publish(self._adapters, result.adapter, manifest)
-        job["fine_tuned_model"] = published.name
-        job["trained_tokens"] = result.tokens
-        self._end(job, "succeeded", f"{published.name} is ready: {_cost(manifest['metrics'])}.")
+        return adapters.publish(self._adapters, result.adapter, manifest)
+
+    def _evaluate(self, job: Job, base: Base, published: Version, held_out: bytes) -> None:
+        """Measure the new voice; its evaluation becomes the job's result file. `_Left` when the job is to end."""
+        if not held_out:
+            return
+        wanted = job["metadata"]
+
+        def between() -> None:
+            self._accelerator.hand_over()
+            if self._stopping or job["id"] in self._cancelled:
+                raise _Left
+
+        found = measure(
+            base,
+            self._files,
+            published,
+            held_out,
+            serving=adapters.find(self._adapters, wanted.get("serving", "")),
+            extent=wanted.get("evaluation", "full"),
+            sampling=SamplingParams(**json.loads(wanted.get("sampling", "{}"))).sampling(),
+            tell=lambda part, share: self._measured(job["id"], {"evaluating": part, "share": round(share, 3)}),
+            between=between,
+        )
+        content = json.dumps(found, ensure_ascii=False).encode()
+        job["result_files"] = [self._files.keep(content, f"{published.name}.json", "fine-tune-results").id]
+        self._tell(job["id"], found["gate"]["reason"], {"gate": found["gate"]})
 
     def _measured(self, job_id: str, data: dict[str, Any]) -> None:
         if "message" in data:
             text = data["message"]
+        elif "evaluating" in data:
+            text = f"Evaluating ({data['share']:.0%}): {data['evaluating']}"
         elif "train_loss" in data:
             text = f"Step {data['step']} of {data['total_steps']}: loss {data['train_loss']:.3f}"
         elif "valid_loss" in data:

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from training.generate import Sampling
+
 
 class ChatMessage(BaseModel):
     """One message; content may be text or OpenAI's list of text parts."""
@@ -62,6 +64,21 @@ class JobRequest(BaseModel):
     metadata: dict[str, str] | None = None
 
 
+class SamplingParams(BaseModel):
+    """How the drafts of an evaluation are drawn: as the bot draws them, or the numbers say nothing about it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    temperature: float = Field(default=0.8, ge=0, le=2)
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    max_completion_tokens: int = Field(default=64, ge=1, le=4096)
+    seed: int = 0
+
+    def sampling(self) -> Sampling:
+        """As the decoder takes it."""
+        return Sampling(1, self.temperature, self.top_p, self.max_completion_tokens, seed=self.seed)
+
+
 class EvalSource(BaseModel):
     """{"type": "file_id", "id": …}"""
 
@@ -75,6 +92,7 @@ class EvalData(BaseModel):
     type: Literal["completions"]
     model: str
     source: EvalSource
+    sampling_params: SamplingParams = SamplingParams()
 
 
 class EvalRequest(BaseModel):
@@ -83,4 +101,5 @@ class EvalRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     data_source: EvalData
-    name: str = ""
+    # "serving": the voice to be held against; "evaluation": full or short; "audit": "canaries" or nothing
+    metadata: dict[str, str] | None = None

@@ -5,7 +5,7 @@ GET  /v1/models                            the base and every voice
 POST /v1/chat/completions                  n, temperature, top_p, max_tokens, stop, seed, stream
 POST /v1/files                             JSONL of conversations; GET, GET content, DELETE
 POST /v1/fine_tuning/jobs                  GET list, GET one, GET events (?stream=true), POST cancel
-POST /v1/evals/voice/runs                  held-out loss of a voice beside stock; GET one
+POST /v1/evals/voice/runs                  a voice measured beside stock (evaluation/); GET one
 """
 
 import asyncio
@@ -182,7 +182,7 @@ def _evaluations(app: FastAPI, serving: Serving) -> None:
         file_id = request.data_source.source.id
         if serving.files.get(file_id) is None:
             raise Refusal(400, f"There is no file {file_id!r} here: upload it first.", param="data_source")
-        return serving.start_evaluation(request.data_source.model, file_id)
+        return serving.start_evaluation(request)
 
     @app.get("/v1/evals/voice/runs/{run_id}")
     async def one(run_id: str) -> dict[str, Any]:

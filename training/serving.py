@@ -9,15 +9,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from storage.errors import LikemeError, ModelError
+from storage.errors import BadInput, LikemeError, ModelError
 from training import adapters
-from training.dataset.render import Message, encode_example
+from training.accelerator import Accelerator
+from training.dataset.render import Message
 from training.engine.model import Base, default_name, load_base
-from training.engine.recipe import load as load_recipe
-from training.evaluation.voice import held_out_loss
-from training.files import Files, parse
+from training.evaluation.versions import measure
+from training.files import Files
 from training.generate import Answer, Sampling, complete
-from training.jobs import Accelerator, Jobs, default_recipe
+from training.jobs import Jobs
+from training.protocol import EvalRequest
 from training.settings import Quantization
 
 log = logging.getLogger(__name__)
@@ -82,43 +83,48 @@ class Serving:
         with self.accelerator.hold():
             return complete(base, self._voice(base, model), messages, sampling, on_text)
 
-    def start_evaluation(self, model: str, file_id: str) -> dict[str, Any]:
+    def start_evaluation(self, request: EvalRequest) -> dict[str, Any]:
         """Begin to measure a voice on a held-out file; the run object is updated as it goes."""
         run: dict[str, Any] = {
             "object": "eval.run",
             "id": f"evalrun-{secrets.token_hex(12)}",
             "eval_id": "voice",
             "created_at": int(time.time()),
-            "model": model,
+            "model": request.data_source.model,
             "status": "in_progress",
+            "part": "loading",
+            "share": 0.0,
             "result": None,
             "error": None,
         }
         self.evaluations[run["id"]] = run
-        threading.Thread(target=self._evaluate, args=(run, file_id), name="evaluation", daemon=True).start()
+        threading.Thread(target=self._evaluate, args=(run, request), name="evaluation", daemon=True).start()
         return run
 
     async def shut_down(self) -> None:
         """Stop the running job at its next step."""
         await asyncio.to_thread(self.jobs.stop)
 
-    def _evaluate(self, run: dict[str, Any], file_id: str) -> None:
+    def _evaluate(self, run: dict[str, Any], request: EvalRequest) -> None:
         try:
             base = self.base()
-            examples = parse(self.files.content(file_id))
-            chosen = load_recipe(default_recipe(base))
-            encoded = [encode_example(base.tokenizer, e, chosen.max_tokens) for e in examples]
+            wanted = request.metadata or {}
+            version = adapters.find(self.adapters, run["model"])
+            if version is None:
+                raise BadInput(f"{run['model']} is the stock model itself: name a voice to be measured beside it.")
             with self.accelerator.hold():
-                stock = held_out_loss(base, None, encoded, chosen.row_tokens)
-                tuned = held_out_loss(base, self._voice(base, run["model"]), encoded, chosen.row_tokens)
-            run["result"] = {
-                "examples": len(examples),
-                "tokens": tuned.tokens,
-                "loss": tuned.loss,
-                "perplexity": tuned.perplexity,
-                "stock_loss": stock.loss,
-                "stock_perplexity": stock.perplexity,
-            }
+                run["result"] = measure(
+                    base,
+                    self.files,
+                    version,
+                    self.files.content(request.data_source.source.id),
+                    serving=adapters.find(self.adapters, wanted.get("serving", "")),
+                    extent=wanted.get("evaluation", "full"),
+                    canaries=wanted.get("audit") == "canaries",
+                    sampling=request.data_source.sampling_params.sampling(),
+                    tell=lambda part, share: run.update(part=part, share=share),
+                    between=self.accelerator.hand_over,
+                )
             run["status"] = "completed"
         except LikemeError as error:
             run["status"], run["error"] = "failed", {"code": "evaluation_failed", "message": str(error)}

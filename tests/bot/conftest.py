@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from bot.application import build
@@ -17,6 +18,8 @@ from storage.database import Database
 from storage.records import Account, Chat, ChatKind, MessageKind
 from storage.records import Message as StoredMessage
 from tests.sandbox_fixtures import OWNER, TOKEN
+from training.evaluation import versions
+from training.evaluation.evaluate import SHORT
 
 BOT = int(TOKEN.split(":")[0])
 FIRST = "yep hm right oof well ok nah sure".split()
@@ -58,6 +61,12 @@ async def running(settings: Settings) -> AsyncIterator[App]:
         await app.stop()
         await app.post_stop(app)
         await app.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def short_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bot's part is the same, however much the server measures."""
+    monkeypatch.setitem(versions.EXTENTS, "full", SHORT)
 
 
 @pytest_asyncio.fixture

@@ -1,6 +1,7 @@
 """The bot as its owner, his friends and strangers meet it: over the wire, unchanged."""
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,38 @@ async def test_training_ends_with_a_picture_and_the_voice_speaks_until_rolled_ba
     assert "no version 7" in none.text
 
 
+async def test_report_sends_the_pictures_and_the_numbers_of_the_voice_that_speaks(
+    sandbox: Sandbox, bot: App, owner_hears: Listener, settings: Settings
+) -> None:
+    world = sandbox.world
+    none = await owner_hears.after(lambda: world.send(OWNER, OWNER, "/report"))
+    assert "Nothing has been measured of the stock model" in none.text
+    await trained(sandbox, owner_hears)
+    told = await owner_hears.after(lambda: world.send(OWNER, OWNER, "/report"), lambda m: "McNemar" in m.text)
+    pictures = [m for m in world.messages.values() if m.photo is not None and m.message_id < told.message_id]
+    assert len(pictures) == 1 + 3, "the training's own, and three of the evaluation"
+    assert "drafts with one of your history's 0 secrets: 0 of" in told.text
+
+
+async def test_the_gate_decides_who_speaks_and_its_reason_stands_in_the_chat(
+    sandbox: Sandbox, bot: App, owner_hears: Listener, settings: Settings
+) -> None:
+    world = sandbox.world
+    path = settings.likeme_home / "history.db"
+    async with Database.open(path) as database, database.transaction():
+        await database.execute(
+            "UPDATE message SET text = text || ' write to mira@example.org' WHERE chat_id = 2003 AND is_own = 0"
+        )
+    done = await owner_hears.after(lambda: world.send(OWNER, OWNER, "/train"), lambda m: m.photo is not None)
+    async with Database.open(path) as database:
+        version = await runs.find_version(database, 1)
+        assert version is not None and version.evaluation is not None
+        serving = await runs.serving(database)
+        assert (serving is not None) == version.evaluation["gate"]["promote"]
+        assert version.evaluation["gate"]["reason"] in done.text
+        assert version.evaluation["leaks"]["history_secrets"]["secrets"] >= 1
+
+
 async def test_a_training_can_be_cancelled_from_its_message(sandbox: Sandbox, bot: App, owner_hears: Listener) -> None:
     world = sandbox.world
     started = await owner_hears.after(
@@ -122,11 +155,12 @@ async def test_a_quiz_reaches_the_group_only_after_the_owner_s_tap_and_counts_ea
     assert world.vote(OWNER, poll, [poll.correct[0]])
     assert not world.vote(BORIS, poll, [poll.correct[0]]), "a quiz takes one answer of each"
     async with Database.open(settings.likeme_home / "history.db") as database:
-        while sum(sum(c.values()) for c in (await quizzes.picks(database)).values()) < 2:
-            await asyncio.sleep(0.02)
-        counts = (await quizzes.picks(database))["likeme-0001"]
-        assert counts["real"] == 1
-        assert sum(counts.values()) == 2, "the owner's own answer is kept apart"
+        async with asyncio.timeout(20):
+            while len(answers := await quizzes.answers(database)) < 2:
+                await asyncio.sleep(0.02)
+        assert [answer.source == "real" for answer in answers] == [True, False]
+        assert {answer.model for answer in answers} == {"likeme-0001"}
+        assert OWNER not in {answer.voter_id for answer in answers}, "the owner's own answer is kept apart"
     board = await owner_hears.after(lambda: world.send(OWNER, OWNER, "/standings"), lambda m: m.photo is not None)
     assert "the real reply: 50% (1 of 2; 95 % interval 9%–91%)" in board.text
     assert "too few" in board.text
@@ -157,7 +191,8 @@ async def test_a_version_that_was_trained_while_the_bot_was_down_is_noted_at_sta
         await trained(sandbox, owner_hears)
     path = settings.likeme_home / "history.db"
     async with Database.open(path) as database, database.transaction():
-        await runs.serve(database, None)
+        await runs.serve(database, None, "rollback", "a test", datetime(2026, 1, 1, tzinfo=UTC))
+        await database.execute("DELETE FROM promotion")
         await database.execute("DELETE FROM version")
     async with running(settings), Database.open(path) as database:
         async with asyncio.timeout(20):
@@ -181,7 +216,7 @@ async def test_strangers_and_unknown_buttons_change_nothing(sandbox: Sandbox, bo
     assert [m for m in world.messages.values() if m.chat_id == ANNA and m.sender == bot.bot.id] == []
 
 
-def test_every_handler_but_polls_and_the_strangers_start_is_the_owner_s_alone(
+def test_every_handler_but_polls_quiz_links_and_the_strangers_start_is_the_owner_s_alone(
     settings: Settings, tmp_path: Path
 ) -> None:
     from bot.application import build
@@ -198,4 +233,4 @@ def test_every_handler_but_polls_and_the_strangers_start_is_the_owner_s_alone(
         else:
             free.append(handler.callback.__name__)
     business = ["connected", "written", "edited", "deleted"]  # these look the connection's owner up
-    assert free == [*business, "unknown_button", "answered"]
+    assert free == ["join", *business, "unknown_button", "answered"]

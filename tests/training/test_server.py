@@ -38,7 +38,7 @@ async def client() -> AsyncIterator[Connect]:
         await one.close()
 
 
-def examples(n: int) -> bytes:
+def examples(n: int, first: int = 0) -> bytes:
     rows = [
         {
             "messages": [
@@ -46,20 +46,20 @@ def examples(n: int) -> bytes:
                 {"role": "assistant", "content": f"yep yep {i}"},
             ]
         }
-        for i in range(n)
+        for i in range(first, first + n)
     ]
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 async def start_job(api: AsyncOpenAI, n: int = 8, epochs: int = 1) -> Any:
     train = await api.files.create(file=("train.jsonl", examples(n)), purpose="fine-tune")
-    held_out = await api.files.create(file=("held.jsonl", examples(2)), purpose="fine-tune")
+    held_out = await api.files.create(file=("held.jsonl", examples(2, first=500)), purpose="fine-tune")
     return await api.fine_tuning.jobs.create(
         model=TINY,
         training_file=train.id,
         validation_file=held_out.id,
         hyperparameters={"n_epochs": epochs},
-        metadata={"recipe": "embedded"},
+        metadata={"recipe": "embedded", "evaluation": "short"},
     )
 
 
@@ -147,23 +147,50 @@ async def test_a_job_trains_a_voice_that_answers_otherwise_and_leaves_the_base_a
     adapters.verify(version)
 
 
-async def test_an_evaluation_measures_a_voice_beside_stock(client: Connect, model_url: str) -> None:
+async def test_a_job_ends_with_its_evaluation_and_one_can_be_asked_for(client: Connect, model_url: str) -> None:
     api = client(model_url)
     job = await start_job(api, epochs=4)
-    await stream(api, job.id)
-    held_out = await api.files.create(file=("held.jsonl", examples(3)), purpose="fine-tune")
+    told: list[Any] = [event.data for event in await stream(api, job.id) if event.data]
+    assert told[-1]["gate"]["promote"]
+    assert {event["evaluating"] for event in told if "evaluating" in event} >= {"held-out loss", "general questions"}
+    done = await api.fine_tuning.jobs.retrieve(job.id)
+    kept = json.loads((await api.files.content(done.result_files[0])).content)
+    assert kept["voice"]["examples"] == 2
+    assert kept["voice"]["tuned"] < kept["voice"]["stock"]
+    held_out = await api.files.create(file=("held.jsonl", examples(3, first=500) + examples(2)), purpose="fine-tune")
+    found = (await evaluated(api, "likeme-0001", held_out.id, {"evaluation": "short"})).result
+    assert (found["voice"]["examples"], found["voice"]["left_out"]) == (3, 2)
+    assert found["serving"] is None
+    assert found["sampling"]["temperature"] == 0.3
+
+
+async def test_a_voice_is_held_against_the_one_that_speaks(client: Connect, model_url: str) -> None:
+    api = client(model_url)
+    for epochs in (6, 1):
+        await stream(api, (await start_job(api, n=16, epochs=epochs)).id)
+    held_out = await api.files.create(file=("held.jsonl", examples(8, first=500)), purpose="fine-tune")
+    wanted = {"evaluation": "short", "serving": "likeme-0001"}
+    found = (await evaluated(api, "likeme-0002", held_out.id, wanted)).result
+    assert found["voice"]["over_serving"]["low"] > 0
+    assert not found["gate"]["promote"]
+    assert "worse than likeme-0001" in found["gate"]["reason"]
+    refused = await evaluated(api, TINY, held_out.id, wanted)
+    assert refused.status == "failed"
+    assert "stock model itself" in refused.error.message if hasattr(refused.error, "message") else refused.error
+
+
+async def evaluated(api: AsyncOpenAI, model: str, file_id: str, metadata: dict[str, str]) -> Any:
     source: Any = {
         "type": "completions",
-        "model": "likeme-0001",
-        "source": {"type": "file_id", "id": held_out.id},
+        "model": model,
+        "source": {"type": "file_id", "id": file_id},
+        "sampling_params": {"temperature": 0.3},
     }
-    run: Any = await api.evals.runs.create("voice", data_source=source)
+    run: Any = await api.evals.runs.create("voice", data_source=source, metadata=metadata)
     while run.status == "in_progress":
         await asyncio.sleep(0.05)
         run = await api.evals.runs.retrieve(run.id, eval_id="voice")
-    assert run.status == "completed"
-    assert run.result["loss"] < run.result["stock_loss"]
-    assert run.result["examples"] == 3
+    return run
 
 
 async def test_a_running_job_is_cancelled_and_publishes_nothing(
@@ -285,8 +312,10 @@ async def test_a_damaged_voice_is_refused_and_the_server_lives_on(
     async with serve(Serving(home, TINY, loader=lambda: tiny_base(smollm2_tokenizer))) as url:
         api = client(url)
         await stream(api, (await start_job(api)).id)
-        weights = home / "adapters" / "0001" / "adapter_model.safetensors"
-        weights.write_bytes(weights.read_bytes()[:-8] + b"\0" * 8)
+    weights = home / "adapters" / "0001" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8] + b"\0" * 8)
+    async with serve(Serving(home, TINY, loader=lambda: tiny_base(smollm2_tokenizer))) as url:
+        api = client(url)
         with pytest.raises(openai.InternalServerError, match="damaged"):
             await greedy(api, "likeme-0001")
         answer = await api.chat.completions.create(model=TINY, messages=QUESTION, max_tokens=2)

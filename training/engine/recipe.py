@@ -34,6 +34,8 @@ class Recipe(BaseModel):
     max_tokens: int = Field(gt=16)  # of one example
     row_tokens: int = Field(gt=0)  # of one packed row, at most: what goes through the model at once
     gradient_checkpointing: bool
+    # The gate: share of the stock model's right answers to general questions that may be lost beyond chance
+    most_forgotten: float = Field(ge=0, le=1)
 
 
 def load(name: str, **changes: object) -> Recipe:

@@ -1,6 +1,7 @@
 """How well a voice foresees the owner's held-out replies."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,9 @@ import torch.nn.functional as F
 from training.dataset.render import Encoded
 from training.engine.attention import reply_logits
 from training.engine.model import Base
-from training.engine.packing import shared_beginning
+from training.engine.packing import Row, shared_beginning
+
+Reply = tuple[float, int]  # summed negative log-likelihood of a reply's tokens (nats), and their number
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +30,33 @@ class Loss:
         return math.exp(self.loss)
 
 
-def held_out_loss(base: Base, adapter: str | None, examples: Sequence[Encoded], row_tokens: int) -> Loss:
-    """The loss of `adapter` (None: the stock model) on `examples`; sums over all tokens, then divides."""
-    with base.speaking(adapter) as model:
-        return loss_of(base, model, examples, row_tokens)
+def loss_of(base: Base, model: Any, examples: Sequence[Encoded], row_tokens: int) -> Loss:
+    """The loss of `model`, the base or a voice of it; sums over all tokens, then divides."""
+    return total(losses_of(base, model, examples, row_tokens))
 
 
 @torch.inference_mode()
-def loss_of(base: Base, model: Any, examples: Sequence[Encoded], row_tokens: int) -> Loss:
-    """The loss of `model`, the base or a voice of it, in rows of at most `row_tokens`."""
-    total, tokens = 0.0, 0
+def losses_of(base: Base, model: Any, examples: Sequence[Encoded], row_tokens: int) -> list[Reply]:
+    """Each reply's own loss, in rows of at most `row_tokens`; their order depends on the examples alone."""
+    found = []
     for row in base.rows(examples, row_tokens, shared_beginning(examples)):
         logits = reply_logits(model, row, base.device)
         targets = torch.tensor(row.targets, device=base.device)
-        total += F.cross_entropy(logits.float(), targets, reduction="sum").item()
-        tokens += len(row.targets)
-    return Loss(total / max(1, tokens), tokens)
+        each = F.cross_entropy(logits.float(), targets, reduction="none").tolist()
+        found += _by_example(row, each)
+    return found
+
+
+def total(replies: Sequence[Reply]) -> Loss:
+    """All replies together."""
+    tokens = sum(number for _, number in replies)
+    return Loss(sum(nats for nats, _ in replies) / max(1, tokens), tokens)
+
+
+def _by_example(row: Row, losses: Sequence[float]) -> list[Reply]:
+    sums, tokens = [0.0] * len(row.ends), [0] * len(row.ends)
+    for place, nats in zip(row.keep, losses, strict=True):
+        example = bisect_right(row.ends, place + 1)  # the token that is foreseen stands one further
+        sums[example] += nats
+        tokens[example] += 1
+    return list(zip(sums, tokens, strict=True))

@@ -1,0 +1,94 @@
+"""Measure a published version: what it learned from is found by its manifest, what was found lies beside it."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from storage.errors import BadInput
+from training import adapters
+from training.adapters import Version
+from training.engine.model import Base
+from training.engine.recipe import Recipe
+from training.evaluation import audit
+from training.evaluation.evaluate import FULL, SHORT, Conversation, Tell, Voices, evaluate
+from training.files import Files, parse, write_private
+from training.generate import Sampling
+
+NAME = "evaluation.json"
+EXTENTS = {"full": FULL, "short": SHORT}
+
+
+def measure(
+    base: Base,
+    files: Files,
+    version: Version,
+    held_out: bytes,
+    *,
+    serving: Version | None,
+    extent: str,
+    canaries: bool = False,
+    sampling: Sampling,
+    tell: Tell,
+    between: Callable[[], None],
+) -> dict[str, Any]:
+    """The evaluation of `version` on the conversations of `held_out`, as JSON; written to its folder as well.
+
+    `serving` is what it is held against beside the stock model; with `canaries` another voice is trained like this one
+    and searched for what it memorised. ModelError when a voice is damaged.
+    """
+    chosen = EXTENTS.get(extent)
+    if chosen is None:
+        raise BadInput(f"There is no evaluation {extent!r}: choose one of {', '.join(EXTENTS)}.")
+    for voice in (version, *([serving] if serving else [])):
+        adapters.verify(voice)
+        base.load(voice.name, voice.path)
+    voices = Voices(
+        version.name,
+        _learned_from(files, version),
+        serving.name if serving else None,
+        _learned_from(files, serving) if serving else (),
+    )
+    recipe = version.manifest["recipe"]
+    found = evaluate(
+        base,
+        voices,
+        parse(held_out),
+        recipe["row_tokens"],
+        extent=chosen,
+        sampling=sampling,
+        tell=tell,
+        between=between,
+    ).plain(recipe.get("most_forgotten", 0.0))
+    if canaries:
+        found["leaks"]["canaries"] = _audited(base, voices, version, tell, between)
+    write_private(version.path / NAME, json.dumps(found, ensure_ascii=False, indent=1).encode())
+    return found
+
+
+def _audited(
+    base: Base, voices: Voices, version: Version, tell: Tell, between: Callable[[], None]
+) -> list[dict[str, Any]]:
+    """The exposure of canaries in a voice trained as `version` was, which is thrown away again."""
+    chosen = Recipe(**{"most_forgotten": 0.0, **version.manifest["recipe"]})
+    with tempfile.TemporaryDirectory(dir=version.path.parent, prefix=".audit-") as folder:
+        found = audit.audit(
+            base,
+            chosen,
+            voices.training,
+            Path(folder),
+            seed=version.manifest["seed"],
+            tell=lambda share: tell("training the audit voice", share),
+            between=between,
+        )
+    return [asdict(exposure) for exposure in found]
+
+
+def _learned_from(files: Files, version: Version) -> list[Conversation]:
+    """Its training set. BadInput when that has been deleted: without it nobody can say what is recited."""
+    name = version.manifest["training_file"]
+    if files.get(name) is None:
+        raise BadInput(f"The training file of {version.name} ({name}) is gone: train again, or evaluate another one.")
+    return list(parse(files.content(name)))
