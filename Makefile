@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP = .venv/bin/pip --disable-pip-version-check --no-input
 HOME_DEMO ?= data/demo
 
-.PHONY: demo test check lint setup bench-import bench-draft bench-bot clean
+.PHONY: demo test check lint setup bench-import bench-train bench-draft bench-bot clean
 
 demo: .venv/model
 	.venv/bin/likeme demo --home $(HOME_DEMO) $(if $(HISTORY),--history "$(HISTORY)") $(if $(ONCE),--once)
@@ -18,6 +18,11 @@ test: .venv/dev
 check: test
 
 setup: .venv/model
+
+# DEVICE=gpu on a machine with an NVIDIA card.
+bench-train: .venv/dev
+	.venv/bin/python bench/train.py lengths
+	.venv/bin/python bench/train.py $(or $(DEVICE),cpu)
 
 bench-import: .venv/dev
 	.venv/bin/python bench/import_export.py

@@ -60,7 +60,7 @@ async def test_a_forgotten_chat_leaves_no_word_behind(tmp_path: Path) -> None:
             await history.put_messages(database, [message])
             await drafts.add(database, chat_id=2003, context=[("user", secret)], model="m", replies=[secret], now=NOW)
             await drafts.add(database, chat_id=2004, context=[("user", "other")], model="m", replies=["kept"], now=NOW)
-            question = [quizzes.NewQuestion(chat, 1, secret, ()) for chat in (2003, 2004)]
+            question = [quizzes.NewQuestion(chat, 1, secret, (), "three") for chat in (2003, 2004)]
             await quizzes.add_quiz(database, chat_id=None, model="m", seed=1, questions=question[:1], now=NOW)
             await positions.move(database, 2003, positions.Position(99, 1, True))
         dataset = await build_dataset(database, Options())

@@ -28,7 +28,7 @@ def test_recipes_are_read_whole_and_a_wrong_number_is_named(tmp_path: Path) -> N
     assert (article.rank, article.alpha, article.dropout, article.learning_rate) == (16, 32, 0.05, 2e-4)
     assert (article.epochs, article.examples_per_step, article.max_tokens) == (3, 16, 1024)
     assert article.targets == ("q_proj", "k_proj", "v_proj", "o_proj")
-    assert set(recipe.names()) == {"article", "fast", "embedded"}
+    assert set(recipe.names()) == {"article", "fast", "qdora", "embedded"}
     wrong = tmp_path / "mine.toml"
     wrong.write_text((recipe.RECIPES / "fast.toml").read_text().replace("rank = 16", "rank = -1"))
     with pytest.raises(BadInput, match=r"mine\.toml, rank"):

@@ -76,9 +76,9 @@ def _side_by_side(projections: Sequence[Any]) -> torch.Tensor | None:
     if not all(isinstance(one, DoraLinear) and not one.dropout and one.base_layer.bias is None for one in projections):
         return None
     weights: list[torch.Tensor] = [one.base_layer.weight for one in projections]
-    end = weights[0].data_ptr()
+    end, storage = weights[0].data_ptr(), weights[0].untyped_storage().data_ptr()
     for weight in weights:
-        if weight.data_ptr() != end or weight.dim() != 2 or not weight.is_contiguous():
+        if weight.data_ptr() != end or weight.untyped_storage().data_ptr() != storage or not weight.is_contiguous():
             return None
         end += weight.numel() * weight.element_size()
     rows = sum(weight.shape[0] for weight in weights)

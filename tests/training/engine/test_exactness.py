@@ -19,7 +19,7 @@ from training.engine.attention import reply_logits
 from training.engine.model import Base, load_base, prepared
 from training.engine.packing import rows, shared_beginning
 from training.engine.step import Eager
-from training.evaluation.voice import held_out_loss
+from training.evaluation.voice import loss_of
 
 RECIPE = recipe.load("embedded", epochs=3, learning_rate=1e-2, warmup_steps=0, row_tokens=128, early_stopping=False)
 WORDS = "yep hm right oof well ok bread monday soup lamp wind box crow kettle".split()
@@ -100,8 +100,10 @@ def by_peft_name(voice: Any) -> dict[str, torch.nn.Parameter]:
 
 @pytest.mark.parametrize("row_tokens", [60, 4096])
 def test_every_gradient_of_packed_steps_equals_stock_peft_s(base: Base, row_tokens: int) -> None:
-    per_step = 4 if base.name == "smollm2" else 16
-    examples = [encode_example(base.tokenizer, e, 512) for e in conversations(3 * per_step)]
+    per_step, number = (3, 2) if base.name == "smollm2" else (16, 3)
+    if base.name == "smollm2" and row_tokens > 60:
+        pytest.skip("through its 30 layers in fp64 one way of packing is enough")
+    examples = [encode_example(base.tokenizer, e, 512) for e in conversations(number * per_step)]
     shared = shared_beginning(examples)
     assert shared > 5
     torch.manual_seed(1)
@@ -236,6 +238,6 @@ def test_held_out_loss_is_the_mean_over_all_reply_tokens(smollm2_tokenizer: Any)
     encoded = [encode_example(base.tokenizer, e, 512) for e in conversations(7)]
     with torch.inference_mode():
         expected = padded_loss(base.model, encoded).item()
-    found = held_out_loss(base, None, encoded, 100)
+    found = loss_of(base, base.model, encoded, 100)
     assert found.loss == pytest.approx(expected, rel=1e-5)
     assert found.tokens == sum(e.reply_tokens for e in encoded)

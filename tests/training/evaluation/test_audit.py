@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.model_fixtures import tiny_base
 from training.engine import recipe
 from training.evaluation.audit import MOST_BITS, TIMES, audit, exposure, plant
@@ -17,6 +19,7 @@ def test_canaries_are_the_seed_s_own_and_stand_once_five_and_twenty_times() -> N
     assert canaries[0].exchange()[-1]["content"].endswith(canaries[0].code)
 
 
+@pytest.mark.long
 def test_what_stands_twenty_times_is_memorised_and_what_never_stood_is_not(
     tmp_path: Path, smollm2_tokenizer: Any
 ) -> None:

@@ -25,7 +25,7 @@ from training.evaluation.evaluate import Extent, Voices, evaluate
 from training.evaluation.measured import Measured
 from training.generate import Sampling
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("embedded")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("embedded")]
 
 SMALL = Extent(prompts=12, drafts=0, told=0)
 RECIPE = recipe.load("embedded", learning_rate=2e-3, warmup_steps=1, examples_per_step=4)
