@@ -19,10 +19,10 @@ check: test
 
 setup: .venv/model
 
-# DEVICE=gpu on a machine with an NVIDIA card.
+# On a machine with an NVIDIA card: make bench-train ON=gpu
 bench-train: .venv/dev
 	.venv/bin/python bench/train.py lengths
-	.venv/bin/python bench/train.py $(or $(DEVICE),cpu)
+	.venv/bin/python bench/train.py $(or $(ON),cpu)
 
 bench-import: .venv/dev
 	.venv/bin/python bench/import_export.py
