@@ -101,8 +101,8 @@ def by_peft_name(voice: Any) -> dict[str, torch.nn.Parameter]:
 @pytest.mark.parametrize("row_tokens", [60, 4096])
 def test_every_gradient_of_packed_steps_equals_stock_peft_s(base: Base, row_tokens: int) -> None:
     per_step, number = (3, 2) if base.name == "smollm2" else (16, 3)
-    if base.name == "smollm2" and row_tokens > 60:
-        pytest.skip("through its 30 layers in fp64 one way of packing is enough")
+    if base.name != "tiny" and row_tokens > 60:
+        pytest.skip("of a large model one way of packing is enough")
     examples = [encode_example(base.tokenizer, e, 512) for e in conversations(number * per_step)]
     shared = shared_beginning(examples)
     assert shared > 5
@@ -155,7 +155,7 @@ def relative(ours: torch.Tensor | None, theirs: torch.Tensor | None) -> float:
 
 
 def test_a_trained_voice_loads_in_stock_peft_with_the_same_logits(base: Base, tmp_path: Path) -> None:
-    examples = conversations(8 if base.name == "smollm2" else 32)
+    examples = conversations(4 if base.name == "smollm2" else 32)
     events: list[dict[str, Any]] = []
     gentle = RECIPE.model_copy(update={"learning_rate": 1e-3})
     result = loop.train(base, gentle, examples, [], tmp_path, events.append, lambda: "go on")
