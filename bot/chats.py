@@ -70,6 +70,7 @@ async def forget(settings: Settings, database: Database, chat_id: int) -> forget
         gone = await forgetting.forget(database, chat_id, now())
     await forgetting.scrub(database)
     await asyncio.to_thread(_remove_training_sets, settings.likeme_home, chat_id)
+    await asyncio.to_thread(_remove_evaluations, settings.likeme_home)
     return gone
 
 
@@ -91,6 +92,17 @@ def _remove_training_sets(home: Path, chat_id: int) -> None:
             for copy in (home / "files").glob(f"{uploaded}.json*"):
                 copy.unlink()
         shutil.rmtree(folder)
+
+
+def _remove_evaluations(home: Path) -> None:
+    """Their samples hold prompts of any chat; the numbers stay in the database, `likeme evaluate N` makes a new one."""
+    shutil.rmtree(home / "evaluations", ignore_errors=True)
+    for found in (home / "adapters").glob("*/evaluation.json"):
+        found.unlink()
+    for note in list((home / "files").glob("file-*.json")):
+        if json.loads(note.read_text(encoding="utf-8")).get("purpose") == "fine-tune-results":
+            note.with_suffix(".jsonl").unlink(missing_ok=True)
+            note.unlink()
 
 
 async def chats(update: Update, context: Context) -> None:

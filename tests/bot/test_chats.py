@@ -25,6 +25,7 @@ from tests.bot.test_command_line import likeme
 from tests.bot.test_sync import stored, synced
 from tests.sandbox_fixtures import ANNA, OWNER
 from training.dataset.pairs import Options
+from training.files import Files
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -68,6 +69,10 @@ async def test_a_forgotten_chat_leaves_no_word_behind(tmp_path: Path) -> None:
         uploaded = home / "files" / "file-000000000000000000000000.jsonl"
         uploaded.parent.mkdir()
         uploaded.write_text("of somebody else")
+        result = Files(home / "files").keep(secret.encode(), "likeme-0001.json", "fine-tune-results")
+        for page in ("evaluations/0001/report.html", "adapters/0001/evaluation.json"):
+            (home / page).parent.mkdir(parents=True)
+            (home / page).write_text(secret)
         await database.rows("PRAGMA wal_checkpoint(TRUNCATE)")
         assert secret.encode() in (home / "history.db").read_bytes()
         gone = await chats.forget(settings, database, 2003)
@@ -83,6 +88,7 @@ async def test_a_forgotten_chat_leaves_no_word_behind(tmp_path: Path) -> None:
             assert b"Friend 3" not in path.read_bytes(), path
     assert not folder.exists()
     assert uploaded.exists()
+    assert Files(home / "files").get(result.id) is None
 
 
 async def test_voices_trained_on_it_are_marked_and_the_next_training_is_without_it(tmp_path: Path) -> None:
