@@ -1,6 +1,11 @@
 """Fixtures of the whole house; how long it is fuzzed: `make test ARGS=--hypothesis-profile=long` for an hour."""
 
+import os
+
 from hypothesis import HealthCheck, settings
+
+# Two workers on two cores: with a second torch thread each they stand in each other's way. Set before torch comes in.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = [
     "tests.sandbox_fixtures",
