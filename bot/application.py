@@ -17,6 +17,7 @@ from telegram.ext import (
     ContextTypes,
     MessageHandler,
     PollAnswerHandler,
+    TypeHandler,
     filters,
 )
 
@@ -39,10 +40,11 @@ from bot import (
 from bot import sync as syncing
 from bot.context import App, Context, Services
 from bot.drafting import Drafting
+from bot.languages import listen, remembered
 from bot.model_process import model_server
-from bot.overview import GROUP_COMMANDS, OWNER_COMMANDS, described
+from bot.overview import GROUP_COMMANDS, OWNER_COMMANDS, register
 from bot.settings import Settings
-from bot.texts import say
+from bot.texts import say, write_to, writing_to
 from bot.waiting import WaitingList
 from storage.database import Database
 from storage.errors import ModelError
@@ -79,6 +81,7 @@ def _handlers(app: App, owner_id: int) -> None:
     """Only the owner commands; anybody may answer a poll, open a quiz link and be told whose bot this is."""
     owner = filters.User(owner_id)
     private = filters.ChatType.PRIVATE
+    app.add_handler(TypeHandler(Update, listen), group=-1)
     app.add_handler(CommandHandler("start", play.join, private & filters.Regex(rf"^/start {play.PAYLOAD}")))
     app.add_handler(CommandHandler("start", overview.start, owner))
     app.add_handler(CommandHandler("start", overview.stranger, ~owner & private))
@@ -133,6 +136,8 @@ def _owners(handler: overview.Handler, owner_id: int) -> overview.Handler:
 
 async def _start(app: App, settings: Settings, stack: AsyncExitStack) -> None:
     database = await stack.enter_async_context(Database.open(settings.likeme_home / "history.db"))
+    owner = await remembered(database)
+    write_to(owner)  # and so does every task that is started here
 
     async def tell(text: str) -> None:
         await _tell_owner(app, settings.owner_id, text)
@@ -145,7 +150,7 @@ async def _start(app: App, settings: Settings, stack: AsyncExitStack) -> None:
         lambda job: (cloud_drafts if job.way == "cloud" else cards).serve(services, job),
     )
     follower = syncing.Follower(settings, database, tell, lambda own, new: cloud_drafts.heard(services, own, new))
-    services = Services(app, settings, database, voice, follower, drafting, waiting)
+    services = Services(app, settings, database, voice, follower, drafting, waiting, owner)
     app.bot_data["services"] = services
     services.spawn(services.follower.run(), "following the account")
     services.spawn(_catch_up(services), "catching up")
@@ -173,10 +178,10 @@ async def _stop(app: App, stack: AsyncExitStack) -> None:
 
 
 async def _register_commands(app: App, owner_id: int) -> None:
-    await app.bot.set_my_commands(described(("start",)), BotCommandScopeDefault())
-    await app.bot.set_my_commands(described(GROUP_COMMANDS), BotCommandScopeAllGroupChats())
+    await register(app.bot, ("start",), BotCommandScopeDefault())
+    await register(app.bot, GROUP_COMMANDS, BotCommandScopeAllGroupChats())
     try:
-        await app.bot.set_my_commands(described(OWNER_COMMANDS), BotCommandScopeChat(owner_id))
+        await register(app.bot, OWNER_COMMANDS, BotCommandScopeChat(owner_id))
     except TelegramError as error:  # before the owner's first /start Telegram knows no such chat
         log.info("the owner's commands wait for his /start: %s", type(error).__name__)
 
@@ -188,8 +193,9 @@ async def _error(update: object, context: Context) -> None:
     services = context.application.bot_data.get("services")
     if isinstance(services, Services):
         text = str(context.error) if isinstance(context.error, ModelError) else ""
-        kind = type(context.error).__name__
-        await _tell_owner(cast(App, context.application), services.settings.owner_id, text or say("error", kind=kind))
+        with writing_to(services.owner):
+            text = text or say("error", kind=type(context.error).__name__)
+        await _tell_owner(cast(App, context.application), services.settings.owner_id, text)
 
 
 async def _tell_owner(app: App, owner_id: int, text: str) -> None:

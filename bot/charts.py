@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bot.statistics import Share
+from bot.texts import say
 
 BLUE, GREEN, GREY, INK = "#2a6fb0", "#3a8f4d", "#9aa0a8", "#1c1d20"
-COLOURS = {"the real reply": BLUE, "the tuned voice": GREEN, "the stock model": GREY}
+COLOURS = {"real": BLUE, "tuned": GREEN, "stock": GREY}  # by a reply's source
 
 
 def loss_curve(events: Sequence[dict[str, Any]]) -> bytes:
@@ -23,14 +24,14 @@ def loss_curve(events: Sequence[dict[str, Any]]) -> bytes:
     if train:
         axes.plot(*zip(*train, strict=True), color=BLUE, alpha=0.25, linewidth=1.2)
     if smooth:
-        axes.plot(*zip(*smooth, strict=True), color=BLUE, linewidth=2.4, label="training loss, smoothed")
+        axes.plot(*zip(*smooth, strict=True), color=BLUE, linewidth=2.4, label=say("curve_train"))
     if stock is not None:
-        axes.axhline(stock, color=GREY, linewidth=2, linestyle="--", label=f"held out, stock model {stock:.2f}")
+        axes.axhline(stock, color=GREY, linewidth=2, linestyle="--", label=say("curve_stock", value=stock))
     if valid:
-        label = f"held out, tuned {valid[-1][1]:.2f}"
+        label = say("curve_tuned", value=valid[-1][1])
         axes.plot(*zip(*valid, strict=True), color=GREEN, marker="o", markersize=8, linewidth=2, label=label)
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss of a reply token")
+    axes.set_xlabel(say("curve_steps"))
+    axes.set_ylabel(say("curve_loss"))
     axes.legend(frameon=False, fontsize=12)
     return png(figure)
 
@@ -38,13 +39,14 @@ def loss_curve(events: Sequence[dict[str, Any]]) -> bytes:
 def standings(title: str, rows: Sequence[tuple[str, Share]]) -> bytes:
     """How often each kind of reply was picked as the owner's, with 95 % intervals."""
     figure, axes = figure_of(8, 1.4 + 0.9 * len(rows))
+    colours = {say(f"source_{source}"): colour for source, colour in COLOURS.items()}
     for position, (name, share) in enumerate(reversed(rows)):
-        colour = next((colour for what, colour in COLOURS.items() if name.startswith(what)), BLUE)
+        colour = next((colour for what, colour in colours.items() if name.startswith(what)), BLUE)
         axes.barh(position, share.share, color=colour, height=0.55, alpha=0.85)
         axes.plot([share.low, share.high], [position, position], color=INK, linewidth=2.2)
         for end in (share.low, share.high):
             axes.plot([end, end], [position - 0.12, position + 0.12], color=INK, linewidth=2.2)
-        text = f"{share.share:.0%}  ({share.picks} of {share.n})"
+        text = say("standings_bar", share=share.share, picks=share.picks, n=share.n)
         axes.text(1.02, position, text, va="center", fontsize=13, color=INK)
     axes.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)], fontsize=14)
     axes.set_xlim(0, 1)

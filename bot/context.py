@@ -9,6 +9,7 @@ from telegram.ext import Application, CallbackContext, ExtBot
 
 from bot.drafting import Drafting
 from bot.settings import Settings
+from bot.texts import Reader
 from bot.voice import Voice
 from bot.waiting import WaitingList
 from storage.database import Database
@@ -28,6 +29,7 @@ class Services:
     follower: "Follower"
     drafting: Drafting
     waiting: WaitingList
+    owner: Reader  # what the owner reads
     being_sent: set[int] = field(default_factory=set)  # ids of drafts
     training: asyncio.Task[None] | None = None
     training_job: str | None = None

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from telegram import BotCommand, BotCommandScopeChat, Update
+from telegram import Bot, BotCommand, BotCommandScope, BotCommandScopeChat, Update
 
 from bot.context import Context
 from bot.evaluation import verdict
 from bot.history import now, summary
-from bot.texts import loss, say
+from bot.texts import LANGUAGES, Reader, loss, moment, say, writing_to
 from storage import forgetting, runs
 
 OWNER_COMMANDS = (
@@ -37,7 +37,7 @@ async def start(update: Update, context: Context) -> None:
     assert update.effective_message is not None and update.effective_user is not None
     await update.effective_message.reply_text(say("start", name=update.effective_user.first_name))
     # At the bot's start Telegram may not have known this chat yet.
-    await context.bot.set_my_commands(described(OWNER_COMMANDS), BotCommandScopeChat(update.effective_user.id))
+    await register(context.bot, OWNER_COMMANDS, BotCommandScopeChat(update.effective_user.id))
 
 
 async def stranger(update: Update, context: Context) -> None:
@@ -52,9 +52,12 @@ async def unknown_button(update: Update, context: Context) -> None:
     await update.callback_query.answer()
 
 
-def described(names: tuple[str, ...]) -> list[BotCommand]:
-    """Commands with their descriptions, as Telegram's menu shows them."""
-    return [BotCommand(name, say(f"command_{name}")) for name in names]
+async def register(bot: Bot, names: tuple[str, ...], scope: BotCommandScope) -> None:
+    """Commands with their descriptions, as Telegram's menu shows them: in our first language, then in each other."""
+    for language in LANGUAGES:
+        with writing_to(Reader(language)):
+            described = [BotCommand(name, say(f"command_{name}")) for name in names]
+        await bot.set_my_commands(described, scope, language_code=language if language != LANGUAGES[0] else None)
 
 
 async def help_(update: Update, context: Context) -> None:
@@ -76,8 +79,10 @@ async def status(update: Update, context: Context) -> None:
         voice=say("voice_version", number=version.number, loss=loss(version.metrics.get("valid_loss")))
         if version
         else say("voice_stock"),
-        server=f"{health['status']}, {health['base_model']} on {health['device']}" if health else "not there",
-        training=(health or {}).get("training") or "none",
+        server=say("status_server", status=health["status"], model=health["base_model"], device=health["device"])
+        if health
+        else say("status_no_server"),
+        training=(health or {}).get("training") or say("status_no_training"),
     )
     await update.effective_message.reply_text(text)
 
@@ -92,7 +97,7 @@ async def versions(update: Update, context: Context) -> None:
             "version_line",
             mark="▶" if serving and serving.number == version.number else "·",
             number=version.number,
-            date=f"{version.created_at:%Y-%m-%d %H:%M}",
+            date=moment(version.created_at),
             loss=loss(version.metrics.get("valid_loss")),
             stock=loss(version.metrics.get("stock_valid_loss")),
             note="" if verdict(version)[0] else say("version_kept_back"),

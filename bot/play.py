@@ -12,6 +12,7 @@ from telegram import Bot, Update
 from telegram.constants import ChatMemberStatus, ParseMode
 from telegram.error import BadRequest, Forbidden, TelegramError
 
+from bot import texts
 from bot.context import Context, Services
 from bot.history import now
 from bot.questions import RIGHT, as_poll, explanation, order_for, place_of
@@ -67,7 +68,7 @@ async def join(update: Update, context: Context) -> None:
         await message.reply_text(say("link_closed"))
         return
     async with services.database.transaction():
-        mine = await invitations.take(services.database, found.invitation_id, user.id)
+        mine = await invitations.take(services.database, found.invitation_id, user.id, texts.reading().language)
     if not mine:
         await message.reply_text(say("link_taken"))
         return
@@ -116,12 +117,13 @@ async def go_on(services: Services, bot: Bot, invitation_id: int) -> None:
         return
     left = await invitations.unanswered(database, invitation)
     try:
-        if not left:
-            await bot.send_message(invitation.taken_by, await _thanks(database, invitation))
-            return
-        one = await quizzes.find(database, left[0])
-        assert one is not None
-        await _put(services, bot, one, invitation.taken_by, invitation_id)
+        with texts.writing_to(texts.Reader(invitation.language)):
+            if not left:
+                await bot.send_message(invitation.taken_by, await _thanks(database, invitation))
+                return
+            one = await quizzes.find(database, left[0])
+            assert one is not None
+            await _put(services, bot, one, invitation.taken_by, invitation_id)
     except Forbidden:
         log.info("a friend has blocked the bot; his link stays open")
 
@@ -197,4 +199,4 @@ async def _is_there(bot: Bot, group: int, person: int) -> bool:
 
 async def _owner_name(database: Database) -> str:
     owner = await history.account(database)
-    return owner.first_name if owner and owner.first_name else "he"
+    return owner.first_name if owner and owner.first_name else say("owner_unnamed")

@@ -23,7 +23,6 @@ PROMPT_CHARACTERS = 200  # that fit a poll's question beside ours
 MESSAGE_CHARACTERS = 3500  # of Telegram's 4,096, room for the frame
 NAME_LETTERS = 3  # shorter words are no names to be masked
 LETTERS = "ABC"
-NAMES: dict[Source, str] = {"real": "the real reply", "tuned": "the tuned voice", "stock": "the stock model"}
 SOURCES: dict[Kind, tuple[Source, ...]] = {
     "three": ("real", "tuned", "stock"),
     "stock": ("tuned", "stock"),
@@ -57,6 +56,11 @@ async def new_quiz(
             made.append(_masked(prompt, kind, replies, chats))
     async with database.transaction():
         return await quizzes.add_quiz(database, chat_id=chat_id, model=model, seed=seed, questions=made, now=now())
+
+
+def name_of(source: Source) -> str:
+    """What kind of reply that is."""
+    return say(f"source_{source}")
 
 
 def order_for(one: Question, person: int) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 import re
 from datetime import datetime, time, timedelta
 
+from bot.texts import say
 from storage.errors import BadInput
 
 _SPAN = re.compile(r"(\d{1,2})(?::(\d\d))?\s*[-–]\s*(\d{1,2})(?::(\d\d))?")
@@ -16,7 +17,7 @@ def parse(text: str) -> tuple[time, time]:
             raise ValueError
         return time(int(match[1]) % 24, int(match[2] or 0)), time(int(match[3]) % 24, int(match[4] or 0))
     except ValueError:
-        raise BadInput("Quiet hours look like 23-7 or 22:30-6:45.") from None
+        raise BadInput(say("quiet_wrong")) from None
 
 
 def ends(span: str, now: datetime) -> datetime | None:

@@ -7,7 +7,7 @@ from rich.prompt import Prompt
 
 from bot import printing, standings
 from bot.history import now
-from bot.questions import LETTERS, NAMES, RIGHT, new_quiz, order_for
+from bot.questions import LETTERS, RIGHT, name_of, new_quiz, order_for
 from bot.quiz import KINDS
 from bot.settings import Settings
 from bot.standings import Standings
@@ -77,4 +77,4 @@ async def _ask(db: Database, one: Question, number: int, rater: int) -> None:
             source=source,
             now=now(),
         )
-    printing.err.print(f"   that was {NAMES[source]}")
+    printing.err.print(f"   that was {name_of(source)}")

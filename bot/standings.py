@@ -11,17 +11,16 @@ from telegram import Update
 
 from bot import charts
 from bot.context import Context
-from bot.questions import NAMES, SOURCES
+from bot.questions import SOURCES, name_of
 from bot.statistics import SMALL, Choice, Share, strengths_with_intervals, wilson
 from bot.texts import say
 from storage import quizzes
 from storage.database import Database
-from storage.quizzes import Answer, Source
+from storage.quizzes import Answer, Kind, Source
 
 Rows = list[tuple[str, Share]]
-VOICE = NAMES["tuned"]
 MOST_ROWS = 30  # of a picture that a phone can show
-DUELS = {"stock": "tuned voice over stock model", "real": "tuned voice over the real reply"}
+DUELS: tuple[Kind, ...] = ("stock", "real")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +61,18 @@ def of_answers(answers: Sequence[Answer]) -> Standings:
     """The same from answers alone."""
     three = [answer for answer in answers if answer.kind == "three"]
     groups = [
-        *_split(three, lambda a: "friends" if a.is_friend else "strangers"),
+        *_split(three, lambda a: say("standings_friends" if a.is_friend else "standings_strangers")),
         *_split(three, lambda a: a.model),
-        *_split(three, lambda a: a.voter_name or f"judge {a.voter_id}"),
+        *_split(three, lambda a: a.voter_name or say("standings_judge", number=a.voter_id)),
     ]
     duels = []
-    for kind, what in DUELS.items():
+    for kind in DUELS:
         picks = [answer.source for answer in answers if answer.kind == kind]
         if picks:
-            duels.append((what, wilson(picks.count("tuned"), len(picks))))
-    return Standings(len({a.voter_id for a in answers}), _group("everybody", three), groups, duels, _scale(answers))
+            duels.append((say(f"duel_{kind}"), wilson(picks.count("tuned"), len(picks))))
+    return Standings(
+        len({a.voter_id for a in answers}), _group(say("standings_everybody"), three), groups, duels, _scale(answers)
+    )
 
 
 def text(it: Standings) -> str:
@@ -83,7 +84,7 @@ def text(it: Standings) -> str:
         lines.append(say("standings_none_three"))
     lines += [say("standings_duel", what=what, **_numbers(share)) for what, share in it.duels]
     for group in it.groups:
-        shares = ", ".join(f"{name} {s.share:.0%} ({s.low:.0%}–{s.high:.0%})" for name, s in group.rows)
+        shares = ", ".join(say("standings_share", name=name, **_numbers(s)) for name, s in group.rows)
         lines.append(say("standings_group", group=group.name, n=group.n, shares=shares))
     if it.scale:
         players = ", ".join(f"{name} {value:.2f} ({low:.2f}–{high:.2f})" for name, value, low, high in it.scale)
@@ -122,7 +123,13 @@ async def standings(update: Update, context: Context) -> None:
 def picture_rows(it: Standings) -> Rows:
     """What the picture shows: everybody's picks, the voice's by friends, strangers, version and judge, the duels."""
     rows = list(it.everybody.rows) if it.everybody.n else []
-    rows += [(f"{name}, {group.name}", share) for group in it.groups for name, share in group.rows if name == VOICE]
+    voice = name_of("tuned")
+    rows += [
+        (say("standings_share_of", name=name, group=group.name), share)
+        for group in it.groups
+        for name, share in group.rows
+        if name == voice
+    ]
     return [*rows[:MOST_ROWS], *it.duels]
 
 
@@ -135,7 +142,7 @@ def _split(answers: Sequence[Answer], by: Callable[[Answer], str]) -> list[Group
 
 def _group(name: str, answers: Sequence[Answer]) -> Group:
     picks = [answer.source for answer in answers]
-    return Group(name, [(NAMES[source], wilson(picks.count(source), len(picks))) for source in SOURCES["three"]])
+    return Group(name, [(name_of(source), wilson(picks.count(source), len(picks))) for source in SOURCES["three"]])
 
 
 def _scale(answers: Sequence[Answer]) -> list[tuple[str, float, float, float]]:
@@ -148,7 +155,7 @@ def _scale(answers: Sequence[Answer]) -> list[tuple[str, float, float, float]]:
 
 
 def _player(model: str, source: Source) -> str:
-    return model if source == "tuned" else NAMES[source]
+    return model if source == "tuned" else name_of(source)
 
 
 def _numbers(share: Share) -> dict[str, float]:

@@ -116,7 +116,7 @@ async def train(update: Update, context: Context) -> None:
     if services.training is not None and not services.training.done():
         await message.reply_text(say("training_running"))
         return
-    shown = await message.reply_text(say("training_starting", data="reading the history"))
+    shown = await message.reply_text(say("training_starting", data=say("training_reading")))
     services.training = services.spawn(_train(services, shown), "training")
 
 

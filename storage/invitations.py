@@ -11,7 +11,7 @@ from storage.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """One friend's way into a quiz. `taken_by` is who opened it first."""
+    """One friend's way into a quiz. `taken_by` is who opened it first, `language` the one he reads."""
 
     invitation_id: int
     token: str
@@ -19,6 +19,7 @@ class Invitation:
     expires_at: datetime
     is_revoked: bool
     taken_by: int | None
+    language: str = "en"
 
     def is_open(self, now: datetime) -> bool:
         """Whether it still leads anywhere."""
@@ -55,11 +56,11 @@ async def find_by_token(database: Database, token: str) -> Invitation | None:
     return _invitation(await database.row("SELECT * FROM invitation WHERE token = ?", (token,)))
 
 
-async def take(database: Database, invitation_id: int, user_id: int) -> bool:
+async def take(database: Database, invitation_id: int, user_id: int, language: str) -> bool:
     """Bind a link to whoever opens it; inside a transaction. False: somebody else has it."""
     changed = await database.execute(
-        "UPDATE invitation SET taken_by = ? WHERE invitation_id = ? AND ifnull(taken_by, ?) = ?",
-        (user_id, invitation_id, user_id, user_id),
+        "UPDATE invitation SET taken_by = ?, language = ? WHERE invitation_id = ? AND ifnull(taken_by, ?) = ?",
+        (user_id, language, invitation_id, user_id, user_id),
     )
     return changed > 0
 
@@ -135,7 +136,9 @@ def _invitation(row: sqlite3.Row | None) -> Invitation | None:
         return None
     expires = datetime.fromtimestamp(row["expires_at"], UTC)
     gone = row["revoked_at"] is not None
-    return Invitation(row["invitation_id"], row["token"], row["quiz_id"], expires, gone, row["taken_by"])
+    return Invitation(
+        row["invitation_id"], row["token"], row["quiz_id"], expires, gone, row["taken_by"], row["language"]
+    )
 
 
 def _asking(row: sqlite3.Row) -> Asking:

@@ -213,7 +213,9 @@ class BotApi:
         return True
 
     def _set_commands(self, p: Parameters) -> bool:
-        self.world.commands[self._scope(p)] = p["commands"]
+        bot, scope = self._scope(p)
+        language = f":{p['language_code']}" if p.get("language_code") else ""
+        self.world.commands[bot, scope + language] = p["commands"]
         return True
 
     def _scope(self, p: Parameters) -> tuple[int, str]:
