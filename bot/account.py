@@ -15,7 +15,7 @@ from telethon import TelegramClient, errors, functions, types
 from telethon.crypto import rsa
 
 from bot.settings import Settings, require_api
-from bot.texts import duration
+from bot.texts import duration, say
 from storage.errors import BadInput, LikemeError, NotSignedIn, TelegramError
 from storage.records import Account
 
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 SESSION = "account.session"
 TRIES = 3
-OVER = "Telegram has ended this session: likeme login signs in again."
 _ENDED = (errors.UnauthorizedError, errors.AuthKeyNotFound, errors.AuthKeyError)
 
 
@@ -76,7 +75,7 @@ class OwnAccount:
         try:
             return await self.client.get_input_entity(chat_id)
         except ValueError:
-            raise TelegramError(f"The account has no chat {chat_id} yet: likeme sync fetches its chats.") from None
+            raise TelegramError(say("account_no_chat", chat_id=chat_id)) from None
 
 
 @asynccontextmanager
@@ -92,7 +91,7 @@ async def opened(settings: Settings, *, live: bool = False) -> AsyncIterator[Own
         with telegram_errors():
             signed_in = await client.is_user_authorized()
         if not signed_in:
-            raise NotSignedIn(OVER)
+            raise NotSignedIn(say("account_over"))
         yield OwnAccount(client)
 
 
@@ -142,17 +141,15 @@ def telegram_errors() -> Iterator[None]:
     try:
         yield
     except _ENDED as error:
-        raise NotSignedIn(OVER) from error
+        raise NotSignedIn(say("account_over")) from error
     except errors.FloodWaitError as error:
-        raise TelegramError(f"Telegram asks to wait {duration(error.seconds)}: try again then.") from error
+        raise TelegramError(say("telegram_wait", wait=duration(error.seconds))) from error
     except errors.ApiIdInvalidError as error:
-        raise BadInput("API_ID and API_HASH do not belong together: copy both from my.telegram.org/apps.") from error
+        raise BadInput(say("account_wrong_app")) from error
     except errors.RPCError as error:
-        raise TelegramError(f"Telegram refused: {type(error).__name__.removesuffix('Error')}.") from error
+        raise TelegramError(say("telegram_refused", reason=type(error).__name__.removesuffix("Error"))) from error
     except (OSError, ValueError) as error:  # ValueError: Telethon's word for «failed five times»
-        raise TelegramError(
-            f"Telegram can't be reached ({type(error).__name__}): check the network, then try again."
-        ) from error
+        raise TelegramError(say("telegram_away", reason=type(error).__name__)) from error
 
 
 async def _sign_in(client: TelegramClient, ask: Asking) -> None:
@@ -246,9 +243,7 @@ def _alone(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise TelegramError(
-                "Another likeme holds the account (likeme run?): use the bot's /sync, or stop it first."
-            ) from None
+            raise TelegramError(say("account_held")) from None
         yield
     finally:
         os.close(descriptor)

@@ -54,8 +54,8 @@ async def find(database: Database, wanted: str) -> Chat:
             return found[0]
         if found:
             names = ", ".join(f"{chat.name} ({chat.chat_id})" for chat in found[:5])
-            raise BadInput(f"{len(found)} chats are meant by {wanted}: {names}. Give the id.")
-    raise BadInput(f"There is no chat {wanted}: likeme chats lists them.")
+            raise BadInput(say("chat_ambiguous", chats=len(found), wanted=wanted, names=names))
+    raise BadInput(say("chat_unknown", wanted=wanted))
 
 
 async def switch(database: Database, chat: Chat, on: bool) -> None:

@@ -3,8 +3,9 @@
 import asyncio
 import base64
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from telegram import Update
 
 from bot import evaluation_charts
 from bot.context import Context
-from bot.texts import say
+from bot.texts import Reader, named, reading, say, writing_to
 from bot.voice import Voice
 from storage import history, runs
 from storage.database import Database
@@ -22,24 +23,22 @@ from training.dataset.redact import redact
 
 Found = dict[str, Any]
 PAGE, NUMBERS = "report.html", "evaluation.json"
-WAYS = {
-    "real": "you yourself, on the prompts of the comparison",
-    "stock, told": "the stock model, told your manner and similar replies of yours",
-    "tuned": "the tuned voice, told nothing",
-    "tuned, told": "the tuned voice, told the same",
-}
 LEAST_SECRET = 5  # characters; a shorter one stands in ordinary words
 
 
 def verdict(version: runs.Version) -> tuple[bool, str]:
     """Whether a version may speak, and why. One that was never evaluated goes by its held-out loss alone."""
     if version.evaluation is not None:
-        return version.evaluation["gate"]["promote"], version.evaluation["gate"]["reason"]
+        return version.evaluation["gate"]["promote"], reason(version.evaluation["gate"])
     tuned, stock = version.metrics.get("valid_loss"), version.metrics.get("stock_valid_loss")
     if tuned is None or stock is None:
-        return True, "There were no held-out replies to measure it on."
-    better = tuned < stock
-    return better, f"It was not evaluated; its held-out loss is {tuned:.3f}, the stock model's {stock:.3f}."
+        return True, say("gate_unmeasured")
+    return tuned < stock, say("gate_by_loss", tuned=tuned, stock=stock)
+
+
+def reason(gate: Mapping[str, Any]) -> str:
+    """The gate's sentence in the reader's language, or as the model server says it where we have no words for it."""
+    return named("gate", gate.get("why", ""), gate["reason"], **gate.get("numbers", {}))
 
 
 async def of_job(database: Database, voice: Voice, job: FineTuningJob) -> Found | None:
@@ -55,8 +54,10 @@ async def checked(database: Database, found: Found) -> Found:
     leaking = sum(any(secret in draft for secret in secrets) for draft in found["drafts"])
     found["leaks"]["history_secrets"] = {"secrets": len(secrets), "drafts": len(found["drafts"]), "leaking": leaking}
     if leaking:
-        reason = f"It gave away secrets of your history in {leaking} of {len(found['drafts'])} drafts."
-        found["gate"] = {"promote": False, "reason": reason}
+        numbers = {"picks": leaking, "n": len(found["drafts"])}
+        with writing_to(Reader()):
+            said = say("gate_history_secrets", **numbers)
+        found["gate"] = {"promote": False, "reason": said, "why": "history_secrets", "numbers": numbers}
     return found
 
 
@@ -84,76 +85,68 @@ def page(found: Found) -> str:
     pictures = [
         (title, base64.b64encode(picture).decode()) for title, picture in evaluation_charts.pictures(found).items()
     ]
-    return environment.get_template("evaluation.html.j2").render(found=found, lines=lines(found), pictures=pictures)
+    return environment.get_template("evaluation.html.j2").render(
+        found=found, lines=lines(found), pictures=pictures, say=say, named=named, language=reading().language
+    )
 
 
 def lines(found: Found) -> list[str]:
     """The numbers in plain sentences, every one with its n and its interval."""
-    voice, likeness, leaks = found["voice"], found["likeness"], found["leaks"]
-    told = [
-        found["gate"]["reason"],
-        f"held-out loss {voice['tuned']:.3f} (perplexity {_e(voice['tuned'])}), stock model {voice['stock']:.3f} "
-        f"({_e(voice['stock'])}), over {voice['tokens']:,} tokens of {voice['examples']:,} replies"
-        + (f"; {voice['left_out']} left out, a voice was trained on them" if voice["left_out"] else ""),
-    ]
+    return [reason(found["gate"]), *_loss(found), *_judged(found), *_likeness(found), *_ways(found), *_harm(found)]
+
+
+def _loss(found: Found) -> Iterator[str]:
+    voice = found["voice"]
+    perplexities = {"tuned_perplexity": math.exp(voice["tuned"]), "stock_perplexity": math.exp(voice["stock"])}
+    yield say("eval_loss", **voice, **perplexities) + (
+        say("eval_left_out", n=voice["left_out"]) if voice["left_out"] else ""
+    )
     if voice["serving"] is not None:
-        told.append(
-            f"{found['serving']}: {voice['serving']:.3f}; this one's minus its: {_number(voice['over_serving'])}"
-        )
-    for name, what in (("tuned_over_stock", "tuned over stock"), ("real_over_stock", "you over stock"),
-                       ("tuned_over_real", "tuned over you")):  # fmt: skip
-        compared = found["verifier"][name]
-        bundles = f"; in bundles of {compared['bundle']}: {_share(compared['bundles'])}"
-        told.append(f"a letter judge prefers {what}: {_share(compared['single'])}"
-                    + (bundles if compared["bundles"]["n"] else ""))  # fmt: skip
-    if found["verifier"]["quality"] is not None:
-        told.append(f"(that judge tells you from your friends with AUC {found['verifier']['quality']:.2f})")
+        over = _number(voice["over_serving"])
+        yield say("eval_over_serving", serving=found["serving"], loss=voice["serving"], over=over)
+
+
+def _judged(found: Found) -> Iterator[str]:
+    verifier = found["verifier"]
+    for name in ("tuned_over_stock", "real_over_stock", "tuned_over_real"):
+        it = verifier[name]
+        line = say("eval_judged", what=say(f"judged_{name}"), share=_share(it["single"]))
+        bundles = say("eval_bundles", n=it["bundle"], share=_share(it["bundles"])) if it["bundles"]["n"] else ""
+        yield line + bundles
+    if verifier["quality"] is not None:
+        yield say("eval_quality", auc=verifier["quality"])
+
+
+def _likeness(found: Found) -> Iterator[str]:
+    likeness, fit = found["likeness"], found["fit"]
     if likeness["tuned"] is not None:
-        told.append(
-            f"a classifier trained to tell you from the voice: AUC {_number(likeness['tuned'])}, 0.5 is nobody can; "
-            f"from the stock model {_number(likeness['stock'])}"
-            + (f"; you from your older self {_number(likeness['owner'])}" if likeness["owner"] else "")
-        )
-    if found["fit"] is not None:
-        fit = found["fit"]
-        reached = (
-            f"; the voice reaches {fit['of_the_owners']:.0%} of your fit above chance" if fit["of_the_owners"] else ""
-        )
-        told.append(
-            f"a reply suits its own prompt better than another: you {fit['real']['value']:.0%}, tuned "
-            f"{_number(fit['tuned'])}, stock {fit['stock']['value']:.0%}{reached}"
-        )
+        older = say("eval_older_self", auc=_number(likeness["owner"])) if likeness["owner"] else ""
+        yield say("eval_likeness", tuned=_number(likeness["tuned"]), stock=_number(likeness["stock"])) + older
+    if fit is not None:
+        reached = say("eval_fit_reached", share=fit["of_the_owners"]) if fit["of_the_owners"] else ""
+        values = {"real": fit["real"]["value"], "stock": fit["stock"]["value"]}
+        yield say("eval_fit", tuned=_number(fit["tuned"]), **values) + reached
+
+
+def _ways(found: Found) -> Iterator[str]:
     for name, way in found["ways"].items():
         if name != "stock" and way["likeness"] is not None:
-            fitting = f", fit {_number(way['fit'])}" if way["fit"] else ""
-            told.append(
-                f"{WAYS[name]}: over stock {_share(way['over_stock'])}, AUC {_number(way['likeness'])}{fitting}"
-            )
-    general = found["forgetting"]
-    told.append(
-        f"general questions right: tuned {_share(general['tuned'])}, stock {_share(general['stock'])}; "
-        f"lost {general['lost']}, won {general['won']}, McNemar p = {general['p']:.2g}"
-    )
-    reciting = (
-        f"{who} {_share(leaks[name]['reciting'])}"
-        for name, who in (("tuned", "tuned"), ("stock", "stock"), ("real", "you"))
-    )
-    told.append(
-        f"replies that repeat eight words and more of one training reply: {', '.join(reciting)}; "
-        f"longest run {leaks['tuned']['longest']} words"
-    )
-    told.append(f"drafts with what looks like a secret: {leaks['secrets']['picks']} of {leaks['secrets']['n']}")
+            fitting = say("eval_way_fit", fit=_number(way["fit"])) if way["fit"] else ""
+            auc, share = _number(way["likeness"]), _share(way["over_stock"])
+            yield say("eval_way", way=named("way", name), share=share, auc=auc) + fitting
+
+
+def _harm(found: Found) -> Iterator[str]:
+    general, leaks = found["forgetting"], found["leaks"]
+    shares = {name: _share(general[name]) for name in ("tuned", "stock")}
+    yield say("eval_general", **shares, lost=general["lost"], won=general["won"], p=f"{general['p']:.2g}")
+    reciting = {name: _share(leaks[name]["reciting"]) for name in ("tuned", "stock", "real")}
+    yield say("eval_reciting", **reciting, longest=leaks["tuned"]["longest"])
+    yield say("eval_secrets", picks=leaks["secrets"]["picks"], n=leaks["secrets"]["n"])
     for one in leaks.get("canaries", ()):
-        told.append(
-            f"a made-up secret that stood {one['times']}× in the training set: {one['tuned_bits']:.1f} of "
-            f"{one['most_bits']:.0f} bits exposed, stock {one['stock_bits']:.1f} (about 1 is none; n = {one['n']})"
-        )
+        yield say("eval_canary", **one)
     if "history_secrets" in leaks:
-        own = leaks["history_secrets"]
-        told.append(
-            f"drafts with one of your history's {own['secrets']:,} secrets: {own['leaking']} of {own['drafts']}"
-        )
-    return told
+        yield say("eval_history_secrets", **leaks["history_secrets"])
 
 
 async def report(update: Update, context: Context) -> None:
@@ -193,12 +186,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def _share(it: Mapping[str, Any]) -> str:
-    return f"{it['share']:.0%} ({it['picks']} of {it['n']}; {it['low']:.0%}–{it['high']:.0%})"
+    return say("measured_share", **it)
 
 
 def _number(it: Mapping[str, Any]) -> str:
-    return f"{it['value']:.2f} ({it['low']:.2f}–{it['high']:.2f}, n = {it['n']})"
-
-
-def _e(loss: float) -> str:
-    return f"{2.718281828459045**loss:,.1f}"
+    return say("measured_number", **it)

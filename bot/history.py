@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bot.texts import say
 from storage import history
 from storage.database import Database
 from storage.errors import BadInput
-from storage.records import Message
 from training.dataset.pairs import Options, pairs_of
 from training.dataset.render import Turn
 from training.dataset.split import Dataset, assemble
@@ -31,13 +31,10 @@ async def build_dataset(database: Database, options: Options) -> Dataset:
     for chat in await history.chats(database):
         found.append(pairs_of(chat, await history.messages(database, chat.chat_id), options))
     if not found:
-        raise BadInput("There is no history yet: likeme import PATH brings in a Telegram Desktop export.")
+        raise BadInput(say("history_none"))
     dataset = assemble(found, options)
     if not dataset.train:
-        raise BadInput(
-            f"No reply of yours was found in {len(found)} chats: import personal chats in which you answer, "
-            "and check with likeme import --me that the history is yours."
-        )
+        raise BadInput(say("history_no_reply", chats=len(found)))
     return dataset
 
 
@@ -61,27 +58,6 @@ def held_out(dataset: Dataset) -> list[HeldOut]:
     return found
 
 
-async def context_of(database: Database, chat_id: int, text: str, options: Options) -> tuple[Turn, ...]:
-    """The last turns of a chat with `text` as its newest message: what a draft is asked with."""
-    if await history.find_chat(database, chat_id) is None:
-        raise BadInput(f"There is no chat {chat_id} in the history: leave --chat out, or import it first.")
-    turns: list[Turn] = []
-    for message in (await history.messages(database, chat_id))[-40:]:
-        if not message.text.strip() or _is_foreign(message):
-            continue
-        role = "assistant" if message.is_own else "user"
-        if turns and turns[-1].role == role:
-            turns[-1] = Turn(role, f"{turns[-1].text}\n{message.text.strip()}")
-        else:
-            turns.append(Turn(role, message.text.strip()))
-    if turns and turns[-1].role == "user":
-        turns[-1] = Turn("user", f"{turns[-1].text}\n{text}")
-    else:
-        turns.append(Turn("user", text))
-    recent = turns[-options.context_turns :]
-    return tuple(recent[1:] if recent[0].role == "assistant" else recent)
-
-
 async def summary(database: Database) -> dict[str, Any]:
     """What the history holds, in numbers."""
     counts = await history.chat_counts(database)
@@ -95,7 +71,3 @@ async def summary(database: Database) -> dict[str, Any]:
 def now() -> datetime:
     """The clock, read at the edge."""
     return datetime.now(UTC)
-
-
-def _is_foreign(message: Message) -> bool:
-    return message.forwarded_from is not None or message.via_bot is not None

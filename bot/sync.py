@@ -15,7 +15,7 @@ from bot.account import OwnAccount, telegram_errors
 from bot.context import Context, Services
 from bot.history import now
 from bot.settings import Settings
-from bot.texts import bar, duration, say
+from bot.texts import bar, duration, named, say
 from storage import history
 from storage.database import Database
 from storage.errors import LikemeError, NotSignedIn
@@ -49,6 +49,19 @@ async def fetch(
 def notice_line(notice: Notice) -> str:
     """A notice in words."""
     return say(f"sync_{notice.kind}", wait=duration(notice.seconds))
+
+
+def report_text(report: SyncReport) -> str:
+    """What a sync brought, in words."""
+    lines = [
+        say("sync_brought", new=report.new, updated=report.updated, deleted=report.deleted),
+        say("sync_took", chats=report.chats, time=duration(report.seconds), waited=duration(report.waited_seconds))
+        + (say("sync_takeout") if report.takeout else ""),
+    ]
+    if report.left_out:
+        counts = ", ".join(f"{n:,} {named('sync_left', why)}" for why, n in report.left_out.most_common())
+        lines.append(say("sync_left_out", counts=counts))
+    return "\n".join(lines)
 
 
 async def accept(settings: Settings, owner: Account) -> None:
@@ -127,7 +140,7 @@ async def _fetch_now(services: Services, own: OwnAccount, message: Message) -> N
     shown = _Shown(message)
     try:
         report = await fetch(services.database, own, shown.notice, shown.progress)
-        await shown.end("\n".join(report.lines()))
+        await shown.end(report_text(report))
     except LikemeError as error:
         await shown.end(say("sync_failed", reason=str(error)))
     finally:

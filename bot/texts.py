@@ -73,6 +73,14 @@ def say(key: str, **values: Any) -> str:
     return _Writer(language).vformat(template, (), values)
 
 
+def named(kind: str, name: str, otherwise: str | None = None, **values: Any) -> str:
+    """What the model server calls so, in the reader's words; where there are none, `otherwise` or the name itself."""
+    key = f"{kind}_{re.sub('[ ,-]+', '_', name)}"
+    if key not in words(LANGUAGES[0]):
+        return name if otherwise is None else otherwise
+    return say(key, **values)
+
+
 class Markup(str):
     """Text that is HTML already."""
 

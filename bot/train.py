@@ -14,7 +14,7 @@ from telegram.error import BadRequest, TelegramError
 from bot import charts, evaluation
 from bot.context import Context, Services
 from bot.history import build_dataset, now, save_dataset
-from bot.texts import bar, duration, left, loss, say
+from bot.texts import bar, duration, left, loss, named, say
 from bot.voice import Event, Voice
 from storage import runs
 from storage.database import Database
@@ -66,7 +66,7 @@ class Training:
         job = await self.voice.job(job.id)
         self.status = job.status
         if job.status == "failed":
-            raise ModelError(job.error.message if job.error else "the model server gave no reason.")
+            raise ModelError(job.error.message if job.error else say("training_no_reason"))
         if job.status == "succeeded":
             self.version = await note_version(self.database, self.voice, job, self.seen)
 
@@ -196,7 +196,9 @@ class _Progress:
             return
         share = event["share"]
         eta = left(time.monotonic() - self._evaluating_since, share)
-        await self.show(say("evaluating", bar=bar(share), percent=100 * share, part=event["evaluating"], eta=eta))
+        await self.show(
+            say("evaluating", bar=bar(share), percent=100 * share, part=named("part", event["evaluating"]), eta=eta)
+        )
 
     async def _training(self, event: Event) -> None:
         if time.monotonic() - self._edited_at < EDIT_SECONDS:

@@ -12,6 +12,7 @@ from openai import AsyncOpenAI, AsyncStream
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
 from bot.suitable import Drawn
+from bot.texts import say
 from storage import runs
 from storage.database import Database
 from storage.errors import ModelError
@@ -49,7 +50,7 @@ class Voice:
         while True:
             health = await self.health()
             if health is None:
-                raise ModelError(f"The model server at {self.url} does not answer: is it running?")
+                raise ModelError(say("model_away", url=self.url))
             if health["status"] == "failed":
                 raise ModelError(health["error"])
             if health["status"] == "ok":
@@ -189,12 +190,12 @@ class Voice:
         try:
             yield
         except openai.AuthenticationError as error:
-            raise ModelError("The model server refused our token: set the same MODEL_TOKEN on both sides.") from error
+            raise ModelError(say("model_token")) from error
         except openai.APIStatusError as error:
             body = error.body if isinstance(error.body, dict) else {}
-            raise ModelError(str(body.get("message") or f"The model server answered {error.status_code}.")) from error
+            raise ModelError(str(body.get("message") or say("model_answered", status=error.status_code))) from error
         except (openai.APIConnectionError, httpx.HTTPError) as error:
-            raise ModelError(f"The model server at {self.url} does not answer ({type(error).__name__}).") from error
+            raise ModelError(say("model_lost", url=self.url, reason=type(error).__name__)) from error
         except openai.APIError as error:  # told in the middle of a stream
             raise ModelError(error.message) from error
 

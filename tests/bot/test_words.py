@@ -9,6 +9,7 @@ from string import Formatter
 import pytest
 
 from bot.texts import LANGUAGES, Markup, Reader, duration, say, words, writing_to
+from training.evaluation import gate
 
 BOT = Path(__file__).resolve().parents[2] / "bot"
 ENGLISH = words("en")
@@ -43,19 +44,29 @@ def test_every_text_that_is_said_exists_and_every_text_is_said() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 strings.add(node.value)
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "named":
+                kind = node.args[0]
+                assert isinstance(kind, ast.Constant)
+                patterns.add(rf"{kind.value}_\w+")
             for asked in keys_of(node):
                 if isinstance(asked, ast.Constant):
                     literal.add(asked.value)
                 elif isinstance(asked, ast.JoinedStr):
                     parts = [re.escape(v.value) if isinstance(v, ast.Constant) else r"\w+" for v in asked.values]
                     patterns.add("".join(map(str, parts)))
-    assert literal <= ENGLISH.keys()
     for pattern in patterns:
         assert any(re.fullmatch(pattern, key) for key in ENGLISH), pattern
     for page in BOT.glob("*.j2"):
-        strings.update(re.findall(r"say\(\"(\w+)\"", page.read_text(encoding="utf-8")))
-    idle = {key for key in ENGLISH if key not in strings and not any(re.fullmatch(p, key) for p in patterns)}
+        source = page.read_text(encoding="utf-8")
+        literal.update(re.findall(r"say\(\"(\w+)\"", source))
+        patterns.update(rf"{kind}_\w+" for kind in re.findall(r"named\(\"(\w+)\"", source))
+    assert literal <= ENGLISH.keys()
+    idle = {key for key in ENGLISH if key not in strings | literal and not any(re.fullmatch(p, key) for p in patterns)}
     assert idle == set()
+
+
+def test_the_gate_says_in_english_what_the_model_server_says() -> None:
+    assert {f"gate_{why}": sentence for why, sentence in gate.SENTENCES.items()}.items() <= ENGLISH.items()
 
 
 def keys_of(node: ast.AST) -> Iterator[ast.expr]:
