@@ -18,7 +18,7 @@ from babel.dates import format_datetime
 from babel.numbers import format_decimal, format_percent
 from babel.units import format_unit
 
-LANGUAGES = ("en",)  # the first also where another one is spoken
+LANGUAGES = ("en", "ru", "de", "tr")  # the first also where another one is spoken
 
 _NUMBER = re.compile(r"(,?)(?:\.(\d)f)?")
 _PLURAL = re.compile(r"(?:zero|one|two|few|many|other) .*", re.DOTALL)

@@ -11,6 +11,7 @@ from rich.prompt import Prompt
 from bot import evaluation, standings
 from bot.raters import play_quiz, show
 from bot.settings import Settings
+from bot.texts import Reader, writing_to
 from bot.work import evaluate_voice, promote, report_of, train_voice
 from storage import runs
 from storage.database import Database
@@ -74,7 +75,12 @@ async def test_drafts_with_a_secret_of_the_history_keep_a_voice_back(settings: S
         drafts: dict[str, Any] = {"drafts": ["ask mira@example.org", "ok"], "leaks": {}, "gate": {"promote": True}}
         found = await evaluation.checked(database, drafts)
     assert found["leaks"]["history_secrets"] == {"secrets": 1, "drafts": 2, "leaking": 1}
-    assert found["gate"] == {"promote": False, "reason": "It gave away secrets of your history in 1 of 2 drafts."}
+    assert not found["gate"]["promote"]
+    assert found["gate"]["reason"] == "It gave away secrets of your history in 1 of 2 drafts."
+    with writing_to(Reader("de")):
+        assert evaluation.reason(found["gate"]) == (
+            "Sie hat in 1 von 2 Entwürfen Geheimnisse aus deinem Verlauf verraten."
+        )
 
 
 async def test_two_raters_in_the_terminal_and_their_answers_as_csv(

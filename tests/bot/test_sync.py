@@ -104,7 +104,7 @@ async def test_5000_messages_come_once_each_through_floods_drops_and_a_kill(
     first.send_signal(signal.SIGKILL)
     assert await first.wait() == -signal.SIGKILL
     assert first.stderr is not None
-    assert b"Telegram asks to wait 1 h 0 min" in await first.stderr.read()
+    assert b"Telegram asks to wait 1 hr 0 min" in await first.stderr.read()
 
     for after_work in (True, False, True):
         faults.let_pass("GetHistory", 5)
