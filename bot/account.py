@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from telethon import TelegramClient, errors, functions, types
 from telethon.crypto import rsa
+from telethon.sessions import MemorySession
 
 from bot.settings import Settings, require_api
 from bot.texts import duration, say
@@ -135,6 +136,20 @@ async def logout(settings: Settings) -> bool:
     return ended
 
 
+async def check_app(settings: Settings) -> None:
+    """Whether API_ID and API_HASH belong together; nobody is signed in for it. BadInput says so."""
+    require_api(settings)
+    client = _client(settings, MemorySession())
+    try:
+        with telegram_errors():
+            await client.connect()
+            await client(
+                functions.auth.ExportLoginTokenRequest(settings.api_id, settings.api_hash.get_secret_value(), [])
+            )
+    finally:
+        await client.disconnect()
+
+
 @contextmanager
 def telegram_errors() -> Iterator[None]:
     """Telethon's errors as likeme's: what happened, and what to do."""
@@ -196,7 +211,7 @@ async def _connected(settings: Settings, *, live: bool = False) -> AsyncIterator
     home = settings.likeme_home
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _alone(home / "account.lock"):
-        client = _client(settings, live)
+        client = _client(settings, _session_file(home), live)
         try:
             with telegram_errors():
                 await client.connect()
@@ -205,12 +220,16 @@ async def _connected(settings: Settings, *, live: bool = False) -> AsyncIterator
             await client.disconnect()
 
 
-def _client(settings: Settings, live: bool) -> TelegramClient:
-    path = settings.likeme_home / SESSION
+def _session_file(home: Path) -> str:
+    path = home / SESSION
     path.touch(mode=0o600)
     path.chmod(0o600)
+    return str(path)
+
+
+def _client(settings: Settings, session: str | MemorySession, live: bool = False) -> TelegramClient:
     client = TelegramClient(
-        str(path),
+        session,
         settings.api_id,
         settings.api_hash.get_secret_value(),
         flood_sleep_threshold=0,  # Telethon's own sleep would use up a request's retries

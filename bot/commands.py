@@ -29,6 +29,14 @@ def _examples(*lines: str) -> str:
     return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"  {line}" for line in lines)
 
 
+@app.command(epilog=_examples("likeme setup", "likeme setup --home ~/likeme"))
+def setup(home: Home = None) -> None:
+    """From nothing to a working installation, step by step; can be stopped and taken up again."""
+    from bot.setup import main as lead
+
+    lead(home)
+
+
 @app.command("import", epilog=_examples("likeme import ~/Downloads/Telegram", "likeme import chat.json --me 12345"))
 def import_(
     path: Annotated[Path, typer.Argument(help="result.json, result.json.gz, or the folder it lies in.")],

@@ -3,9 +3,9 @@
 import sys
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.prompt import Prompt
 
 from bot import account, printing
+from bot.asking import Person
 from bot.settings import Settings
 from bot.sync import accept, fetch, notice_line
 from bot.work import database
@@ -15,37 +15,34 @@ from storage.ingest.sync.patience import Notice
 from storage.records import Account
 
 
-class Terminal:
-    """Asks in the terminal; what is secret is not shown and never an argument."""
+class SigningIn:
+    """What a sign-in asks the person for."""
+
+    def __init__(self, person: Person) -> None:
+        self._person = person
 
     def phone(self) -> str:
         """The number, with the country's code."""
-        return self._asked("Your phone number, with the country's code (+49 …)")
+        return self._person.ask("Your phone number, with the country's code (+49 …)")
 
     def code(self) -> str:
         """From another Telegram app of the owner's."""
-        return self._asked("The code that Telegram has sent you", hidden=True)
+        return self._person.ask("The code that Telegram has sent you", secret=True)
 
     def password(self) -> str:
         """Two-step verification's."""
-        return self._asked("Your two-step password", hidden=True)
+        return self._person.ask("Your two-step password", secret=True)
 
     def tell(self, line: str) -> None:
         """A line on stderr."""
-        printing.err.print(line, markup=False)
-
-    def _asked(self, question: str, hidden: bool = False) -> str:
-        try:
-            return Prompt.ask(question, console=printing.err, password=hidden).strip()
-        except EOFError:
-            raise BadInput("Nobody answers: likeme login needs a terminal.") from None
+        self._person.tell(line)
 
 
 async def sign_in(settings: Settings) -> Account:
     """`likeme login`"""
     if not sys.stdin.isatty():
         raise BadInput("likeme login asks for secrets: run it in a terminal.")
-    return await account.login(settings, Terminal(), lambda owner: accept(settings, owner))
+    return await account.login(settings, SigningIn(Person()), lambda owner: accept(settings, owner))
 
 
 async def sync_account(settings: Settings) -> pages.SyncReport:

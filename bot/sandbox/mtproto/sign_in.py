@@ -2,6 +2,7 @@
 
 import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from telethon.tl import types
@@ -40,17 +41,23 @@ class SignIn:
             "SignIn": self._sign_in,
             "GetPassword": self._password,
             "CheckPassword": self._check_password,
+            "ExportLoginToken": self._login_token,
             "LogOut": self._log_out,
             "InitTakeoutSession": self._begin_takeout,
             "FinishTakeoutSession": self._finish_takeout,
         }
 
-    OPEN = frozenset({"SendCode", "ResendCode", "SignIn", "GetPassword", "CheckPassword", "GetConfig"})
+    OPEN = frozenset(
+        {"SendCode", "ResendCode", "SignIn", "GetPassword", "CheckPassword", "GetConfig", "ExportLoginToken"}
+    )
 
     def _send_code(self, device: Device, request: Any) -> Any:
-        if (request.api_id, request.api_hash) != (API_ID, API_HASH):
-            raise RpcRefusal(400, "API_ID_INVALID")
+        _check_app(request)
         return self._sent(self._by_phone(request.phone_number))
+
+    def _login_token(self, device: Device, request: Any) -> Any:
+        _check_app(request)
+        return types.auth.LoginToken(expires=datetime.now(UTC) + timedelta(seconds=30), token=secrets.token_bytes(32))
 
     def _resend_code(self, device: Device, request: Any) -> Any:
         return self._sent(self._by_phone(request.phone_number))
@@ -103,3 +110,8 @@ class SignIn:
         if account is None:
             raise RpcRefusal(400, "PHONE_NUMBER_INVALID")
         return account
+
+
+def _check_app(request: Any) -> None:
+    if (request.api_id, request.api_hash) != (API_ID, API_HASH):
+        raise RpcRefusal(400, "API_ID_INVALID")
