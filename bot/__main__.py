@@ -33,6 +33,7 @@ def _note(error: Exception) -> str:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
         handler = logging.FileHandler(path, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger("bot").addHandler(handler)
         logging.getLogger("bot").error("unforeseen", exc_info=error)
     except OSError:

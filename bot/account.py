@@ -27,6 +27,10 @@ TRIES = 3
 _ENDED = (errors.UnauthorizedError, errors.AuthKeyNotFound, errors.AuthKeyError)
 
 
+class Held(TelegramError):
+    """Another process has the account in its hands."""
+
+
 class Asking(Protocol):
     """Whom sign-in asks; the terminal, in a real run."""
 
@@ -262,7 +266,7 @@ def _alone(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise TelegramError(say("account_held")) from None
+            raise Held(say("account_held")) from None
         yield
     finally:
         os.close(descriptor)

@@ -199,7 +199,7 @@ def run(home: Home = None) -> None:
 
     settings = load(home)
     require_bot(settings)
-    printing.log_to_stderr(settings.log_level)
+    printing.log(settings.log_level, settings.likeme_home)
     run_bot(settings)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import datetime
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from bot.doctor import Check
     from bot.standings import Standings
 
+LOG, LOG_BYTES = "likeme.log", 1_000_000
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -192,9 +194,19 @@ def waiting(text: str) -> Iterator[None]:
         yield
 
 
-def log_to_stderr(level: str) -> None:
-    """Logging for a process that stays up; httpx would log addresses with the bot's token in them."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def log(level: str, home: Path) -> None:
+    """Logging for a process that stays up: to stderr, and errors to a file of the owner's as well.
+
+    httpx would log addresses with the bot's token in them.
+    """
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=level.upper(), format=form)
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (home / LOG).touch(mode=0o600)
+    kept = RotatingFileHandler(home / LOG, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", delay=True)
+    kept.setLevel(logging.ERROR)
+    kept.setFormatter(logging.Formatter(form))
+    logging.getLogger().addHandler(kept)
     for name in ("httpx", "httpx2", "apscheduler"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
