@@ -22,6 +22,7 @@ class Settings(BaseSettings):
     mtproto_key: str = ""  # the file with that server's RSA key
     model_url: str = ""  # a model server elsewhere; empty: `likeme run` starts its own
     model_token: SecretStr = SecretStr("")  # that server's bearer token
+    model_name: str = ""  # its one model, where it is another engine: vLLM, llama.cpp's server, Ollama
     burst_seconds: float = 8.0  # of silence before a friend's messages are answered with drafts
     likeme_home: Path = Path("data")  # everything of one owner
     log_level: str = "INFO"

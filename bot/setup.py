@@ -234,7 +234,8 @@ def _there(path: str) -> Path:
 
 async def _model(led: Walk) -> None:
     settings = led.settings
-    if settings.model_url and await _answers(led, settings.model_url, settings.model_token.get_secret_value()):
+    token = settings.model_token.get_secret_value()
+    if settings.model_url and await _answers(led, settings.model_url, token, settings.model_name):
         return
     if not settings.model_url and dotenv.dotenv_values(ENV).get("BASE_MODEL"):
         led.good(f"{dotenv.dotenv_values(ENV)['BASE_MODEL']} on this machine")
@@ -250,15 +251,18 @@ async def _model(led: Walk) -> None:
             led.good(f"{chosen.base_model} on this machine; BASE_MODEL in .env changes it")
             return
         token = led.person.ask("  Its token (MODEL_TOKEN there)", secret=True)
-        if await _answers(led, url, token):
-            led.keep(MODEL_URL=url, MODEL_TOKEN=token)
+        name = led.person.ask("  The model's name, if it is vLLM, llama.cpp or Ollama (Enter: likeme serve)")
+        if await _answers(led, url, token, name):
+            led.keep(MODEL_URL=url, MODEL_TOKEN=token, MODEL_NAME=name)
             return
 
 
-async def _answers(led: Walk, url: str, token: str) -> bool:
-    voice = Voice(url, token)
+async def _answers(led: Walk, url: str, token: str, name: str) -> bool:
+    voice = Voice(url, token, name)
     try:
-        led.good(f"{url} answers with {await voice.base_model()}")
+        if name:
+            await voice.draw(name, [{"role": "user", "content": "hi"}], 1)
+        led.good(f"{url} answers with {name or await voice.base_model()}")
         return True
     except ModelError as error:
         led.wrong(str(error))

@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import httpx
+import httpx2
 import openai
 from openai import AsyncOpenAI, AsyncStream
+from openai.types.chat import ChatCompletionChunk
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
 from bot.suitable import Drawn
@@ -25,22 +28,45 @@ MAX_TOKENS = 128  # half of them cut a third of a verbose owner's replies (bench
 SAMPLING = {"temperature": TEMPERATURE, "top_p": TOP_P, "max_completion_tokens": MAX_TOKENS}
 
 
-class Voice:
-    """One model server. Every failure is a ModelError of one line."""
+CONNECT_SECONDS = 10.0
+# A link that goes down without a word is noticed within half a minute, however long an answer may take.
+_IDLE, _EVERY, _PROBES, _UNANSWERED_MS = 10, 5, 3, 30_000
+_KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", _IDLE), ("TCP_KEEPINTVL", _EVERY), ("TCP_KEEPCNT", _PROBES),
+                        ("TCP_USER_TIMEOUT", _UNANSWERED_MS))
+    if hasattr(socket, name)
+]  # fmt: skip
 
-    def __init__(self, url: str, token: str) -> None:
-        self.url, self.token = url.rstrip("/"), token
-        self._client = AsyncOpenAI(base_url=f"{self.url}/v1", api_key=token or "none", timeout=600, max_retries=2)
+
+class Voice:
+    """One model server. Every failure is a ModelError of one line.
+
+    `only_model`: the server is another engine with this one model; it answers chat/completions and nothing else.
+    """
+
+    def __init__(self, url: str, token: str, only_model: str = "") -> None:
+        self.url, self.token, self.only_model = url.rstrip("/"), token, only_model
+        timeout = httpx2.Timeout(600, connect=CONNECT_SECONDS)
+        transport = httpx2.AsyncHTTPTransport(socket_options=_KEEPALIVE)
+        self._client = AsyncOpenAI(
+            base_url=f"{self.url}/v1",
+            api_key=token or "none",
+            max_retries=2,
+            http_client=httpx2.AsyncClient(timeout=timeout, transport=transport),
+        )
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
 
     async def health(self) -> dict[str, Any] | None:
-        """The body of /healthz, or None when nothing answers."""
+        """The body of /healthz, or None when nothing answers; another engine is well as long as it answers."""
         try:
             async with httpx.AsyncClient(timeout=5) as client:
                 answer = await client.get(f"{self.url}/healthz")
+                if self.only_model:
+                    return {"status": "ok", "base_model": self.only_model, "device": self.url, "training": None}
                 return cast(dict[str, Any], answer.json()) if answer.status_code == 200 else None
         except (httpx.HTTPError, ValueError):
             return None
@@ -59,9 +85,18 @@ class Voice:
 
     async def base_model(self) -> str:
         """The name of the stock model."""
-        with self._plainly():
+        self._must_be_ours()
+        found = None
+        with self._plainly(), suppress(openai.NotFoundError):
             models = await self._client.models.list()
-        return next(model.id for model in models.data if model.owned_by == "base")
+            found = next((model.id for model in models.data if model.owned_by == "base"), None)
+        if found is None:
+            raise ModelError(say("engine_unnamed", url=self.url))
+        return found
+
+    def _must_be_ours(self) -> None:
+        if self.only_model:
+            raise ModelError(say("engine_drafts_only", url=self.url))
 
     async def replies(
         self, model: str, messages: Sequence[dict[str, str]], n: int, seed: int | None = None
@@ -79,27 +114,42 @@ class Voice:
     ) -> list[Drawn]:
         """Draw `n` replies as they come. `on_text` gets all of them, as far as they are, whenever one grows."""
         texts, whole = [""] * n, [False] * n
-        with self._plainly():
-            stream = await self._client.chat.completions.create(
-                model=model,
-                messages=cast(Any, list(messages)),
-                n=n,
-                temperature=TEMPERATURE,
-                top_p=TOP_P,
-                max_tokens=MAX_TOKENS,
-                seed=seed,
-                stream=True,
-            )
-            async for chunk in stream:
+
+        async def fill(first: int, count: int) -> None:
+            async for chunk in self._stream(model, messages, count, None if seed is None else seed + first):
                 for choice in chunk.choices:
-                    texts[choice.index] += choice.delta.content or ""
-                    whole[choice.index] |= choice.finish_reason == "stop"
+                    texts[first + choice.index] += choice.delta.content or ""
+                    whole[first + choice.index] |= choice.finish_reason == "stop"
                 if on_text is not None:
                     on_text(texts)
+
+        # Not every engine knows `n`; those that serve one model take requests side by side.
+        parts = [(i, 1) for i in range(n)] if self.only_model else [(0, n)]
+        with self._plainly():
+            await asyncio.gather(*(fill(first, count) for first, count in parts))
         return [Drawn(text.strip(), end) for text, end in zip(texts, whole, strict=True)]
+
+    async def _stream(
+        self, model: str, messages: Sequence[dict[str, str]], n: int, seed: int | None
+    ) -> AsyncIterator[ChatCompletionChunk]:
+        stream = await self._client.chat.completions.create(
+            model=model,
+            messages=cast(Any, list(messages)),
+            n=n,
+            temperature=TEMPERATURE,
+            top_p=TOP_P,
+            max_tokens=MAX_TOKENS,
+            seed=seed,
+            stream=True,
+            # Ours never thinks aloud; other engines leave it to the model's template.
+            extra_body={"chat_template_kwargs": {"enable_thinking": False}} if self.only_model else None,
+        )
+        async for chunk in stream:
+            yield chunk
 
     async def upload(self, content: bytes, name: str) -> str:
         """Send a JSONL file; returns its id."""
+        self._must_be_ours()
         with self._plainly():
             return (await self._client.files.create(file=(name, content), purpose="fine-tune")).id
 
@@ -143,7 +193,9 @@ class Voice:
             return await self._client.fine_tuning.jobs.retrieve(job_id)
 
     async def jobs(self) -> list[FineTuningJob]:
-        """Every job, newest first."""
+        """Every job, newest first; another engine has none."""
+        if self.only_model:
+            return []
         with self._plainly():
             return [job async for job in self._client.fine_tuning.jobs.list()]
 
@@ -202,5 +254,7 @@ class Voice:
 
 async def speaking(database: Database, voice: Voice) -> tuple[str, runs.Version | None]:
     """The model to ask for drafts, and the version behind it (None: stock)."""
+    if voice.only_model:  # a voice exported to another engine goes by its own name there
+        return voice.only_model, await runs.find_named(database, voice.only_model)
     version = await runs.serving(database)
     return (version.name, version) if version else (await voice.base_model(), None)

@@ -57,6 +57,11 @@ async def versions(database: Database) -> list[Version]:
     return [_version(row) for row in await database.rows("SELECT * FROM version ORDER BY number")]
 
 
+async def find_named(database: Database, name: str) -> Version | None:
+    """The version of this name, or None."""
+    return next((version for version in await versions(database) if version.name == name), None)
+
+
 async def find_version(database: Database, number: int) -> Version | None:
     """One version, or None."""
     row = await database.row("SELECT * FROM version WHERE number = ?", (number,))

@@ -139,9 +139,11 @@ async def test_every_answer_is_tried_and_a_stop_loses_none(
         await walk.answer("Path of result.json", "result.json")
         await walk.answer("Its URL (Enter: here)", "http://127.0.0.1:9")
         await walk.answer("Its token", "any")
+        await walk.answer("The model's name", "")
         await walk.says("does not answer")
         await walk.answer("Its URL (Enter: here)", scripted_url)
         await walk.answer("Its token", "any")
+        await walk.answer("The model's name", "")
         await walk.says("All set.")
         assert await walk.process.wait() == 0
     async with walking(tmp_path, environment, "run") as bot:
