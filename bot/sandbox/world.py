@@ -96,6 +96,7 @@ class Message:
     photo: Photo | None = None
     edited: datetime | None = None
     business_bot: int | None = None  # the bot that sent it in the sender's name
+    asks_reply: str | None = None  # the hint in the input line of whoever is asked to answer this very message
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,15 @@ class CloudDraft:
     date: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Typing:
+    """Somebody types; of a bot, with the beginning of what it is about to send (or "")."""
+
+    sender: int
+    chat_id: int
+    text: str
+
+
 @dataclass(slots=True)
 class Connection:
     """A person's account lent to a bot (Secretary Mode)."""
@@ -139,12 +149,14 @@ class Connection:
     is_enabled: bool = True
 
 
-Kind = Literal["message", "edited", "deleted", "tap", "vote", "poll", "answer", "typing", "draft", "connection"]
+Kind = Literal[
+    "message", "edited", "deleted", "tap", "vote", "poll", "answer", "typing", "draft", "connection", "commands"
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something happened. `what` is a Message, Tap, Vote, Poll, CloudDraft, Connection, (tap id, text) or words."""
+    """Something happened. `what` is a Message, Tap, Vote, Poll, CloudDraft, Connection, Typing or (tap id, text)."""
 
     kind: Kind
     what: Any
@@ -165,7 +177,8 @@ class World:
         self.commands: dict[tuple[int, str], list[dict[str, str]]] = {}  # (bot, scope as JSON)
         self.started: set[tuple[int, int]] = set()  # (user, bot): a bot can't write first
         self._observers: list[Callable[[Event], None]] = []
-        self._ids = itertools.count(1)
+        self.since = self.now()
+        self._newest = 0
         self._personal = itertools.count(10**13)
 
     def add_user(self, user_id: int, first_name: str, last_name: str = "", username: str = "") -> User:
@@ -214,9 +227,13 @@ class World:
 
     # What people and bots do
 
-    def post(self, sender: int, chat_id: int, date: datetime | None = None, **content: Any) -> Message:
-        """A new message; `date` for one of the past."""
-        message = Message(chat_id, next(self._ids), sender, date or self.now(), **content)
+    def post(
+        self, sender: int, chat_id: int, date: datetime | None = None, message_id: int = 0, **content: Any
+    ) -> Message:
+        """A new message; `date` and `message_id` for one of the past."""
+        message_id = message_id or self._newest + 1
+        self._newest = max(self._newest, message_id)
+        message = Message(chat_id, message_id, sender, date or self.now(), **content)
         self.messages[chat_id, message.message_id] = message
         self._happened("message", message, chat_id)
         return message
@@ -245,9 +262,14 @@ class World:
         self._happened("connection", connection)
         return connection
 
-    def stream(self, chat_id: int, text: str) -> None:
-        """A bot shows the beginning of what it is about to send, or that it is typing ("")."""
-        self._happened("typing", text, chat_id)
+    def stream(self, sender: int, chat_id: int, text: str = "") -> None:
+        """Somebody types; a bot shows the beginning of what it is about to send."""
+        self._happened("typing", Typing(sender, chat_id, text), chat_id)
+
+    def set_commands(self, bot: int, scope: str, commands: list[dict[str, str]]) -> None:
+        """What a bot's menu offers, and to whom."""
+        self.commands[bot, scope] = commands
+        self._happened("commands", (scope, commands))
 
     def type_draft(self, user: int, chat_id: int, text: str) -> CloudDraft:
         """A person types in a chat without sending; "" clears it."""
