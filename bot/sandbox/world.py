@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person or a bot."""
+    """A person or a bot. An extra is somebody in the background, whom nobody plays on the page."""
 
     user_id: int
     first_name: str
@@ -25,6 +25,7 @@ class User:
     username: str = ""
     is_bot: bool = False
     language: str = "en"
+    is_extra: bool = False
 
 
 @dataclass(slots=True)
@@ -181,9 +182,11 @@ class World:
         self._newest = 0
         self._personal = itertools.count(10**13)
 
-    def add_user(self, user_id: int, first_name: str, last_name: str = "", username: str = "") -> User:
+    def add_user(
+        self, user_id: int, first_name: str, last_name: str = "", username: str = "", *, is_extra: bool = False
+    ) -> User:
         """A person."""
-        user = User(user_id, first_name, last_name, username)
+        user = User(user_id, first_name, last_name, username, is_extra=is_extra)
         self.users[user_id] = user
         return user
 

@@ -14,8 +14,8 @@ class Refused(Exception):
     """What can't be done; its text is for the person."""
 
 
-def act(world: World, body: Act) -> None:
-    """Let somebody do something: {"as": his id, "do": what, "chat": …}."""
+def act(world: World, body: Act) -> int:
+    """Let somebody do something: {"as": his id, "do": what, "chat": …}; returns who it was."""
     me = _number(body, "as")
     if me not in world.users or world.users[me].is_bot:
         raise Refused("Nobody here has this id.")
@@ -34,6 +34,7 @@ def act(world: World, body: Act) -> None:
     if done is None:
         raise Refused("Nothing of that kind can be done here.")
     done(world, me, body)
+    return me
 
 
 def _send(world: World, me: int, body: Act) -> None:

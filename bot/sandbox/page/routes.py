@@ -42,6 +42,7 @@ class Page:
     def __init__(self, world: World, server: str) -> None:
         """`server`: http://127.0.0.1:port"""
         self._world = world
+        self.acted: set[int] = set()  # people for whom somebody has acted
         self._key = secrets.token_urlsafe(12)
         port = urlsplit(server).port
         self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
@@ -103,7 +104,7 @@ class Page:
             body: Any = json.loads(raw) if len(raw) <= BODY_BYTES else None
             if not isinstance(body, dict):
                 raise Refused("That is nothing a page would send.")
-            act(self._world, body)
+            self.acted.add(act(self._world, body))
         except ValueError:
             return JSONResponse({"error": "That is no JSON."}, 400)
         except Refused as refused:

@@ -53,7 +53,8 @@ def told(world: World, event: Event, tapped: dict[str, int]) -> Told | None:
 def person(user: User) -> Told:
     """A person or a bot."""
     name = f"{user.first_name} {user.last_name}".strip()
-    return {"id": user.user_id, "name": name, "username": user.username, "is_bot": user.is_bot}
+    told = {"id": user.user_id, "name": name, "username": user.username}
+    return {**told, "is_bot": user.is_bot, "is_extra": user.is_extra}
 
 
 def chat(place: Chat) -> Told:

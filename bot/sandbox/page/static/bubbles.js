@@ -14,11 +14,14 @@ export function el(tag, properties = {}, ...children) {
   return node;
 }
 
+/** One of seven colours for a person, by his place in the world; groups have the first. */
+const hue = person => Math.max(0, [...world.people.keys()].indexOf(person)) % 7;
+
 /** The round picture of a person or group: initials on one of seven colours. */
 export function face(side) {
   const words = side.name.replace(/\(.*\)/, '').trim().split(/\s+/);
   const initials = words.slice(0, 2).map(word => [...word][0] ?? '').join('').toUpperCase();
-  return el('span', { class: `face hue${Math.abs(side.face ?? 0) % 7}`, 'aria-hidden': 'true' }, initials);
+  return el('span', { class: `face hue${hue(side.face)}`, 'aria-hidden': 'true' }, initials);
 }
 
 export const clock = seconds =>
@@ -40,7 +43,7 @@ export function bubble(message, me, before, acts) {
   return el('li', { class: `row ${own ? 'own' : ''} ${joined ? 'joined' : ''}`, 'data-id': message.id },
     el('div', { class: `bubble ${message.poll ? 'wide' : ''} ${jumbo ? 'jumbo' : ''}` },
       group && !own && !joined
-        ? el('b', { class: `name hue${message.from % 7}` }, nameOf(message.from))
+        ? el('b', { class: `name hue${hue(message.from)}` }, nameOf(message.from))
         : el('span', { class: 'unseen' }, `${own ? 'You' : nameOf(message.from)}: `),
       message.forwarded && el('p', { class: 'forwarded' }, 'Forwarded from ',
         el('b', {}, nameOf(message.forwarded) || String(message.forwarded))),
@@ -61,7 +64,7 @@ export function bubble(message, me, before, acts) {
 export function growing(typing, chat) {
   return el('li', { class: 'row growing', 'aria-hidden': 'true' },
     el('div', { class: 'bubble' },
-      world.chats.get(chat)?.kind === 'group' ? el('b', { class: `name hue${typing.from % 7}` }, nameOf(typing.from)) : null,
+      world.chats.get(chat)?.kind === 'group' ? el('b', { class: `name hue${hue(typing.from)}` }, nameOf(typing.from)) : null,
       typing.text ? el('div', { class: 'text' }, typing.text)
         : el('span', { class: 'dots' }, el('i'), el('i'), el('i'))));
 }

@@ -21,7 +21,7 @@ export function arrive() {
 
 /** Before another chat is shown: what was typed here is kept as a draft. */
 export function leave() {
-  if (saving) save();
+  save();
   answering = editing = null;
   showContext();
 }
@@ -40,7 +40,7 @@ export function take(text) {
   if (idle && mine !== text) write(text);
 }
 
-function save() {
+export function save() {
   clearTimeout(saving);
   saving = 0;
   if (!editing && chat && $('words').value !== synced) act('draft', { text: $('words').value }).catch(() => {});

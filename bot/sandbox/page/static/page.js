@@ -1,7 +1,7 @@
 // The page: what is heard is shown, the address (#person/chat) says who I am and where, keys and taps act.
 
 import { apply, calm, chatsOf, history, look, people, world } from './state.js';
-import { arrive, cancel, chooseCommand, edit, isBusy, leave, send, suggest, take, typed, write } from './compose.js';
+import { arrive, cancel, chooseCommand, edit, isBusy, leave, save, send, suggest, take, typed, write } from './compose.js';
 import { showChats, showPeople } from './side.js';
 import { put, showGrowing, showHead, showLog } from './talk.js';
 import { $, NARROW, act, be, chat, go, me, toast } from './wire.js';
@@ -94,9 +94,9 @@ addEventListener('keydown', event => {
   if (event.altKey && ['ArrowUp', 'ArrowDown'].includes(event.key)) {
     event.preventDefault();
     step(event.key === 'ArrowDown' ? 1 : -1);
-  } else if (event.key === 'Escape' && (answering || editing)) cancel();
+  } else if (event.key === 'Escape' && isBusy()) cancel();
 });
 addEventListener('hashchange', route);
-addEventListener('pagehide', () => { if (saving) save(); });
+addEventListener('pagehide', save);
 setInterval(() => { if (calm().length) { showGrowing(); showChats(); showHead(); } }, 1000);
 listen();

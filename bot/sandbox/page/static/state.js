@@ -1,7 +1,7 @@
 // The world as the server tells it, and what one person sees of it. No DOM here.
 
 export const world = {
-  people: new Map(), // id → {id, name, username, is_bot}
+  people: new Map(), // id → {id, name, username, is_bot, is_extra}
   chats: new Map(), // id → {id, kind, title, members}
   messages: new Map(), // chat id → Map(message id → message), oldest first
   drafts: new Map(), // "person/chat" → text
@@ -68,7 +68,8 @@ export function calm() {
   return over.map(([, typing]) => typing.chat);
 }
 
-export const people = () => [...world.people.values()].filter(p => !p.is_bot);
+/** Whom one can be on the page; the owner comes first. */
+export const people = () => [...world.people.values()].filter(p => !p.is_bot && !p.is_extra);
 export const bot = () => [...world.people.values()].find(p => p.is_bot);
 export const history = chat => [...(world.messages.get(chat)?.values() ?? [])];
 export const newest = chat => history(chat).at(-1);
@@ -79,14 +80,14 @@ export const draftOf = (me, chat) => world.drafts.get(key(me, chat)) ?? '';
 export function otherSide(chat, me) {
   const place = world.chats.get(chat);
   if (!place) return { name: '', face: 0, person: null };
-  if (place.kind === 'group') return { name: place.title, face: -chat, person: null };
+  if (place.kind === 'group') return { name: place.title, face: 0, person: null };
   const id = place.kind === 'private' ? bot()?.id : place.members.find(m => m !== me) ?? me;
   return { name: nameOf(id), face: id, person: world.people.get(id) };
 }
 
 /** A person's chats, the one that was written in last first. */
 export function chatsOf(me) {
-  const last = chat => newest(chat.id)?.date ?? 0;
+  const last = chat => newest(chat.id)?.date ?? world.since;
   return [...world.chats.values()].filter(c => c.members.includes(me)).sort((a, b) => last(b) - last(a));
 }
 
