@@ -1,5 +1,6 @@
 """The sandbox's page in a real browser."""
 
+import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -63,3 +64,10 @@ async def say(page: Any, words: str) -> None:
 def bubble(page: Any, words: str) -> Any:
     """The newest bubble with these words."""
     return page.locator(".row", has_text=words).last
+
+
+async def until(page: Any, holds: str) -> None:
+    """Wait for a JavaScript expression; Playwright's own way would need eval, which the page forbids."""
+    async with asyncio.timeout(60):
+        while not await page.evaluate(holds):
+            await asyncio.sleep(0.03)

@@ -16,7 +16,7 @@ from bot.sandbox.server import Sandbox
 from bot.settings import Settings
 from storage import drafts, history
 from tests.bot.conftest import running, small_history
-from tests.browser_fixtures import Desk, bubble, say
+from tests.browser_fixtures import Desk, bubble, say, until
 from tests.mtproto_fixtures import PHONE, Answers, anybody, settings_for
 from tests.sandbox_fixtures import ANNA, BORIS, GROUP, OWNER, TOKEN
 from tests.voice_fixtures import Script
@@ -122,7 +122,7 @@ async def test_what_one_types_is_a_draft_everywhere_and_nobody_overwrites_it(
     await owner.type("#words", "I am just")
     await anna.wait_for_selector("#subtitle.typing")
     second = await desk.open(OWNER, chat)
-    await second.wait_for_function("document.getElementById('words').value === 'I am just'")
+    await until(second, "document.getElementById('words').value === 'I am just'")
     await say(anna, "hello?")
     async with asyncio.timeout(30):
         while (kept := await drafts.find(followed.database, 1)) is None or kept.state != "skipped":
@@ -167,7 +167,7 @@ async def test_he_trains_friends_guess_and_the_standings_come_as_a_picture(
 
 
 async def _loaded(page: Any) -> int:
-    await page.wait_for_function("[...document.images].every(image => image.complete)")
+    await until(page, "[...document.images].every(image => image.complete)")
     return int(await page.evaluate("[...document.images].filter(i => i.naturalWidth > 300).length"))
 
 

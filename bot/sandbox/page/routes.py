@@ -22,6 +22,7 @@ from bot.sandbox.world import Event, World
 
 BODY_BYTES = 64 * 1024
 BEAT_SECONDS = 15.0  # a line that goes nowhere is noticed by writing to it
+AGAIN_MS = 1000  # until a page whose stream broke off asks again
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -118,6 +119,7 @@ class Page:
         """First the whole world, then what happens in it; a page that was away begins anew."""
         tapped: dict[str, int] = {}
         async with self._world.events() as events:
+            yield f"retry: {AGAIN_MS}\n"
             yield _line(view.whole(self._world))
             while not self._closing.is_set():
                 event = await self._next(events)
