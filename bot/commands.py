@@ -288,6 +288,19 @@ def demo(
     asyncio.run(main(home, history, once=once, script=script))
 
 
+@app.command(epilog=_examples("likeme sandbox", "likeme sandbox --port 8970 --script > box.env"))
+def sandbox(
+    script: Annotated[bool, typer.Option("--script", help="The friends act by themselves.")] = False,
+    port: Annotated[int, typer.Option(help="Of the page and the Bot API; 0: any free one.")] = 0,
+    home: Annotated[Path, typer.Option("--home", help="Where its key is put.")] = Path("data/sandbox"),
+) -> None:
+    """A Telegram in a box to try things in: prints what .env needs to lead likeme there; Ctrl-C ends it."""
+    from bot.stage import serve
+
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    asyncio.run(serve(home, script=script, port=port))
+
+
 def _choose_base(model: str | None) -> None:
     """The model server that this command starts reads its base model from the environment."""
     if model is not None:

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bot import account, printing
+from bot.history import now
 from bot.model_process import model_server, open_private
-from bot.sandbox import box, cast
+from bot.sandbox import box, cast, sample
 from bot.sandbox.friends import Friends
 from bot.sandbox.mtproto.accounts import Account
 from bot.sandbox.world import World
@@ -20,23 +22,45 @@ from bot.sync import accept
 from bot.voice import Voice
 from storage import history
 from storage.database import Database
+from storage.ingest.export import import_export
 
 KEY = "mtproto.pem"
+ALL = 10**6  # messages of a chat
 BURST_SECONDS = 2  # friends who are written for make short pauses
 
 
 @asynccontextmanager
-async def telegram(database: Database, *, script: bool, port: int = 0) -> AsyncIterator[tuple[box.Box, Friends]]:
+async def telegram(
+    database: Database, *, script: bool, past: int = cast.PAST, port: int = 0
+) -> AsyncIterator[tuple[box.Box, Friends]]:
     """A Telegram with the owner's past in it, and his friends, who with a `script` act by themselves."""
     owner = await history.account(database)
     assert owner is not None
     world = World()
-    played = await cast.seed(world, database, owner)
+    played = await cast.seed(world, database, owner, past=past)
     async with box.opened(world, owner.user_id, port) as found:
         acted = found.sandbox.page.acted
         friends = Friends(world, owner.user_id, played, lambda person: not script or person in acted)
         async with friends.living():
             yield found, friends
+
+
+async def serve(home: Path, *, script: bool, port: int) -> None:
+    """`likeme sandbox`: the sample's whole past, a bot that waits for its program, and the page."""
+    with TemporaryDirectory() as folder:
+        export = Path(folder) / "result.json"
+        sample.write_export(export)
+        async with Database.open(Path(folder) / "history.db") as database:
+            await import_export(database, export, now=now())
+            async with telegram(database, script=script, past=ALL, port=port) as (found, friends):
+                found.world.add_telegram()
+                for name, value in found.environment(home / KEY).items():
+                    printing.out.print(f"{name}={value}", markup=False, soft_wrap=True)
+                printing.err.print(f"The page: {found.url}", markup=False, soft_wrap=True)
+                printing.err.print(f"likeme login: the phone is +{box.PHONE}, its code is seen on the page.")
+                for friend in friends.friends if script else ():
+                    friends.begin(friend)
+                await asyncio.Event().wait()
 
 
 async def sign_in(telegram: box.Box, home: Path) -> None:

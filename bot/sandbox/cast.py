@@ -16,12 +16,10 @@ from training.dataset.pairs import Options, pairs_of
 GROUP, GROUP_TITLE = -1000, "The friends"
 STRANGERS = ((9001, "Ada"), (9002, "Bela"), (9003, "Cleo"))  # where the owner has fewer friends than three
 SCRIPT_TURNS = 5
-EXTRAS, PAST = 20, 60  # other chats that are shown, and messages of each
+EXTRAS, PAST = 30, 60  # other chats that are shown, and messages of each
 
 
-async def seed(
-    world: World, database: Database, owner: Account, *, extras: int = EXTRAS, past: int = PAST
-) -> list[Friend]:
+async def seed(world: World, database: Database, owner: Account, *, past: int = PAST) -> list[Friend]:
     """Fill an empty world from the owner's history; the friends with what they will write."""
     world.add_user(owner.user_id, owner.first_name or "Owner", owner.last_name, owner.username)
     bot = world.add_bot(new_token(), "likeme_demo_bot", "likeme")
@@ -29,7 +27,7 @@ async def seed(
     script = _script()
     known = {(chat.chat_id, chat.name): chat for chat in people}
     friends = [known[one] for one in script] if set(script) <= set(known) else people[:3]
-    for chat in [*friends, *[chat for chat in people if chat not in friends][:extras]]:
+    for chat in [*friends, *[chat for chat in people if chat not in friends][:EXTRAS]]:
         await _add(world, database, owner, chat, past, is_extra=chat not in friends)
     choosing = ways(await _own_words(database), owner.user_id)
     played = []

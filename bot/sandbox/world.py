@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+TELEGRAM = 777000  # the user id of Telegram's own messages
+
 
 @dataclass(frozen=True, slots=True)
 class User:
@@ -196,6 +198,10 @@ class World:
         self.users[bot.user_id] = bot
         self.bots[token] = bot
         return bot
+
+    def add_telegram(self) -> None:
+        """Telegram's own account, which tells people their login codes."""
+        self.users[TELEGRAM] = User(TELEGRAM, "Telegram", is_bot=True, is_extra=True)
 
     def add_group(self, chat_id: int, title: str, members: Iterable[int]) -> Chat:
         """A group; ids of groups are negative."""

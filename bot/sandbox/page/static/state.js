@@ -70,7 +70,7 @@ export function calm() {
 
 /** Whom one can be on the page; the owner comes first. */
 export const people = () => [...world.people.values()].filter(p => !p.is_bot && !p.is_extra);
-export const bot = () => [...world.people.values()].find(p => p.is_bot);
+export const bot = () => [...world.people.values()].find(p => p.is_bot && !p.is_extra);
 export const history = chat => [...(world.messages.get(chat)?.values() ?? [])];
 export const newest = chat => history(chat).at(-1);
 export const nameOf = person => world.people.get(person)?.name ?? '';
