@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP = .venv/bin/pip --disable-pip-version-check --no-input
 HOME_DEMO ?= data/demo
 
-.PHONY: demo test check lint setup bench-import bench-train bench-draft bench-bot clean
+.PHONY: demo test check lint setup screenshots bench-import bench-train bench-draft bench-bot clean
 
 demo: .venv/model
 	.venv/bin/likeme demo --home $(HOME_DEMO) $(if $(HISTORY),--history "$(HISTORY)") $(if $(ONCE),--once)
@@ -16,6 +16,10 @@ test: .venv/dev
 	.venv/bin/pytest $(ARGS)
 
 check: test
+
+# The README's pictures, taken of the demo while it plays: minutes, and a Chromium (apt-get install chromium).
+screenshots: .venv/dev
+	.venv/bin/python docs/screenshots.py
 
 setup: .venv/model
 

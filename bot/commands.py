@@ -10,6 +10,7 @@ import typer
 
 from bot import printing
 from bot.settings import load, require_bot
+from storage.errors import BadInput
 
 app = typer.Typer(
     help="A voice of one's own: learns how you write from your Telegram history, on your machine.",
@@ -280,16 +281,32 @@ def doctor(home: Home = None, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command(epilog=_examples("likeme demo", "likeme demo --history result.json --once"))
+@app.command(epilog=_examples("likeme demo", "likeme demo --history result.json --once", "likeme demo --no-script"))
 def demo(
     history: Annotated[Path | None, typer.Option(help="Your own export instead of the sample.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Exit at the end instead of staying up.")] = False,
+    script: Annotated[bool, typer.Option(help="The people act by themselves at first.")] = True,
     home: Annotated[Path, typer.Option("--home", help="The demo's own folder.")] = Path("data/demo"),
 ) -> None:
-    """The whole job on this machine: import, train, compare, a blind quiz in a sandboxed Telegram."""
+    """The whole job on this machine, in a messenger in the browser: import, drafts, training, a blind quiz."""
     from bot.demo import main
 
-    asyncio.run(main(home, history, once=once))
+    if once and not script:
+        raise BadInput("--once with --no-script: there would be nothing to wait for.")
+    asyncio.run(main(home, history, once=once, script=script))
+
+
+@app.command(epilog=_examples("likeme sandbox", "likeme sandbox --port 8970 --script > box.env"))
+def sandbox(
+    script: Annotated[bool, typer.Option("--script", help="The friends act by themselves.")] = False,
+    port: Annotated[int, typer.Option(help="Of the page and the Bot API; 0: any free one.")] = 0,
+    home: Annotated[Path, typer.Option("--home", help="Where its key is put.")] = Path("data/sandbox"),
+) -> None:
+    """A Telegram in a box to try things in: prints what .env needs to lead likeme there; Ctrl-C ends it."""
+    from bot.stage import serve
+
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    asyncio.run(serve(home, script=script, port=port))
 
 
 def _choose_base(model: str | None) -> None:

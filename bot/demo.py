@@ -1,97 +1,94 @@
-"""`likeme demo`: the whole job on this machine, with the real parts at every step.
+"""`likeme demo`: the whole job on this machine, with the real parts at every step, in a messenger in the browser.
 
-import -> training set -> a real DoRA adapter -> held-out prompts side by side -> the real bot, as its
-own process, against the sandbox Telegram over HTTP -> a blind quiz with three sandbox friends -> report.html.
+import -> training set -> a Telegram in a box, the owner's account signed in to it, the real bot as its own process ->
+three friends write, drafts come -> /train makes a real DoRA adapter -> held-out prompts side by side -> a blind quiz ->
+report.html.
 """
 
 import asyncio
-import os
 import shutil
-import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from rich.table import Table
 
-from bot import charts, evaluation, printing, standings
-from bot.history import build_dataset, held_out, now
-from bot.model_process import model_server, open_private
+from bot import charts, evaluation, printing, stage, standings
+from bot.history import build_dataset, held_out, now, quick_part, spread
 from bot.report import Line, Report, Sample, Standing, write
-from bot.sandbox import friends, sample
-from bot.sandbox.server import Sandbox
-from bot.sandbox.world import World
-from bot.settings import Settings
+from bot.sandbox import cast, sample
+from bot.sandbox.box import Box
+from bot.sandbox.friends import Friend, Friends
+from bot.sandbox.owner import Owner
 from bot.statistics import Share
 from bot.texts import duration
-from bot.train import Training
-from bot.voice import Voice, speaking
+from bot.voice import Event, Voice, speaking
 from bot.work import watch
-from storage import history
+from storage import runs
 from storage.database import Database
 from storage.errors import BadInput, ModelError
 from storage.ingest.export import ImportReport, import_export
 from training.dataset.pairs import Options
 from training.dataset.render import conversation
 from training.dataset.report import lines as dataset_lines
-from training.dataset.split import Dataset, Example
+from training.dataset.split import Dataset
 
 MARK = ".likeme-demo"  # a folder with this file is ours to start over in
-TOKEN = "10000:sandbox-token-of-the-demo-bot-00000"  # the sandbox's own; opens nothing anywhere else
-GROUP = -1000
-# What two cores train in about three minutes: the demo is a look, `likeme train` takes all.
-TRAINING_CHARACTERS = 36_000
-HELD_OUT = 40
+REPORT = "report.html"
+START_SECONDS, LOOK_SECONDS = 60, 0.2
 SAMPLES = 4
 QUESTIONS = 6
+PARTS = "\n\n"  # between the parts of a card
 
 Item = TypeVar("Item")
+Rows = list[tuple[str, Share]]
 
 
 @dataclass(slots=True)
 class Story:
     """What the demo has seen so far; the report tells it."""
 
+    home: Path
+    database: Database
     report: ImportReport
     dataset: Dataset
-    training: Training | None = None
+    seen: list[Event] = field(default_factory=list)
     samples: tuple[Sample, ...] = ()
 
 
-async def main(home: Path, export: Path | None, *, once: bool) -> None:
-    """Run the demo in `home`; with `once` it ends instead of staying up."""
+async def main(home: Path, export: Path | None, *, once: bool, script: bool) -> None:
+    """Run the demo in `home`. `once`: it ends by itself; `script`: the people act by themselves at first."""
     started = now()
     _start_over(home)
-    settings = Settings(likeme_home=home, model_url="", bot_api_url="")
     async with Database.open(home / "history.db") as database:
         story = await _history(database, home, export)
-        async with model_server(settings) as voice:
-            _heading("3  Training a DoRA adapter on the embedded model")
-            with printing.waiting("loading SmolLM2-135M-Instruct (the first time it is converted)"):
-                health = await voice.ready()
-            story.training = Training(voice, database, story.dataset, evaluation="short")
-            await watch(story.training)
-            if story.training.version is None:
-                raise ModelError("The training did not end well: see the demo folder's serve.log.")
-            promoted, reason = evaluation.verdict(story.training.version)
-            shown = {**printing.plain(story.training.version), "serves": promoted, "reason": reason}
-            _say(*printing.version_lines(shown))
-            if story.training.version.evaluation is not None:
-                found = story.training.version.evaluation
-                _say(*evaluation.lines(found)[1:], f"all of it: {evaluation.save(home, 1, found)}")
-            story.samples = await _side_by_side(voice, story.dataset, story.training.version.name, health["base_model"])
-            async with _quiz(home, database, voice) as rows:
-                path = home / "report.html"
-                _write_report(story, rows, path, str(health["base_model"]))
-                took = duration((now() - started).total_seconds())
-                _heading(f"Done in {took}")
-                _say(f"The report: {path.resolve()}")
+        _heading("3  A Telegram on this machine")
+        async with stage.telegram(database, script=script) as (telegram, friends):
+            await stage.sign_in(telegram, home)
+            _say(f"The page: {telegram.url}")
+            _say("You are the owner there, or any of his friends. His account is signed in; his bot is starting.")
+            await stage.show(telegram, wanted=not once)
+            async with stage.model(home) as (voice, base_model), stage.bot(home, telegram, voice):
+                if script:
+                    await _play(story, telegram, friends, voice, base_model, once)
+                    _heading(f"Done in {duration((now() - started).total_seconds())}")
+                    _say(f"The report: {(home / REPORT).resolve()}")
                 if not once:
-                    _say("The bot, the model server and the sandbox stay up until Ctrl-C. In another terminal:")
-                    _say(f'  .venv/bin/likeme draft "are you coming on friday?" --home {home}')
+                    _say(f"All of it stays up until Ctrl-C. The page: {telegram.url}")
+                    _say(f'In another terminal: .venv/bin/likeme draft "are you coming on friday?" --home {home}')
                     await asyncio.Event().wait()
+
+
+async def _play(story: Story, telegram: Box, friends: Friends, voice: Voice, base_model: str, once: bool) -> None:
+    """Steps 4 to 7, the owner's part played for him; the friends live on their own as long as the world does."""
+    owner = Owner(telegram.world, telegram.account.user_id, cast.GROUP)
+    await _drafts(telegram, owner, friends, once)
+    version = await _train(story, owner, voice)
+    story.samples = await _side_by_side(story, voice, version.name, base_model)
+    rows = await _quiz(story, owner, friends.friends, voice)
+    _write_report(story, version, rows, friends.friends)
 
 
 async def _history(database: Database, home: Path, export: Path | None) -> Story:
@@ -109,40 +106,81 @@ async def _history(database: Database, home: Path, export: Path | None) -> Story
     _say(*report.lines())
     _heading("2  Building the training set")
     dataset = await _dataset(database)
-    return Story(report, dataset)
+    return Story(home, database, report, dataset)
 
 
 async def _dataset(database: Database) -> Dataset:
-    """The training set, of fewer examples where the whole would train for too long here."""
-    # Twelve pairs a chat is for a thousand chats: of a handful the demo takes more, up to what it has time for.
-    for cap in (12, 24, 48, None):
-        whole = await build_dataset(database, Options(max_pairs_per_chat=cap))
-        if _characters(whole.train) >= TRAINING_CHARACTERS:
-            break
+    """The training set, as /train will build it."""
+    whole = await build_dataset(database, Options())
     if len(whole.validation) < 3:
         raise BadInput("This history holds too few replies of yours for a demo: it needs about 60 of them.")
     _say(*dataset_lines(whole.manifest))
-    share = min(1.0, TRAINING_CHARACTERS / _characters(whole.train))
-    train = _spread(whole.train, int(len(whole.train) * share))
-    validation = _spread(whole.validation, HELD_OUT)
-    if len(train) < len(whole.train):
+    part = quick_part(whole)
+    if len(part.train) < len(whole.train):
         _say(
-            f"To be done in minutes, the demo trains on {len(train)} of them and measures on {len(validation)}, "
-            "evenly over time; likeme train takes all."
+            f"To be done in minutes, the demo trains on {len(part.train)} of them and measures on "
+            f"{len(part.validation)}, evenly over time; likeme train takes all."
         )
-    return Dataset(train, validation, whole.manifest)
+    return part
 
 
-def _characters(examples: Sequence[Example]) -> int:
-    """Of what differs between examples: the system line is in all of them."""
-    return sum(len(m["content"]) for example in examples for m in example.messages if m["role"] != "system")
+async def _drafts(telegram: Box, owner: Owner, friends: Friends, once: bool) -> None:
+    """Step 4: friends write, drafts come."""
+    _heading("4  Three friends write, drafts come")
+    *others, last = friends.friends
+    with printing.waiting("the bot starts, and follows the account"):
+        await owner.greet()
+        await telegram.followed()
+    with printing.waiting("the stock model drafts, told how he writes"):
+        line = await owner.draft_in_line(last, lambda: friends.begin(last))
+    _say(f"{last.name} writes; in the input line of that chat lies: {_flat(line)}")
+    await owner.want_draft_in_line(last)
+    await owner.lend_account()
+    for friend in others:
+        with printing.waiting("the stock model drafts, told how he writes"):
+            card = await owner.card(friend, partial(friends.begin, friend))
+        _say(f"{friend.name} writes; a card comes: {_flat(' / '.join(card.text.split(PARTS)[1:-1]))}")
+    if once:
+        _say(f"He taps «1», and {friend.name} reads: {_flat(await owner.take_first(card, friend))}")
 
 
-async def _side_by_side(voice: Voice, dataset: Dataset, tuned: str, stock: str) -> tuple[Sample, ...]:
-    """Step 4: held-out prompts with the three replies."""
-    _heading("4  Held-out prompts: the real reply, the tuned voice, the stock model")
+async def _train(story: Story, owner: Owner, voice: Voice) -> runs.Version:
+    """Step 5: /train, watched from beside it."""
+    _heading("5  /train: a DoRA adapter on the embedded model")
+    await owner.train()
+    await watch(_events(voice, story.seen))
+    version = (await _soon(lambda: runs.versions(story.database)))[0]
+    promoted, reason = evaluation.verdict(version)
+    _say(*printing.version_lines({**printing.plain(version), "serves": promoted, "reason": reason}))
+    if version.evaluation is not None:
+        _say(*evaluation.lines(version.evaluation)[1:])
+        _say(f"all of it: {evaluation.save(story.home, version.number, version.evaluation)}")
+    return version
+
+
+async def _events(voice: Voice, seen: list[Event]) -> AsyncIterator[Event]:
+    """What the bot's training goes through."""
+    jobs = await _soon(voice.jobs)
+    async for event in voice.events(jobs[0].id):
+        if event.get("data"):
+            seen.append(event["data"])
+            yield event["data"]
+
+
+async def _soon(look: Callable[[], Awaitable[list[Item]]]) -> list[Item]:
+    """What the bot is about to make: a job, a version."""
+    for _ in range(int(START_SECONDS / LOOK_SECONDS)):
+        if found := await look():
+            return found
+        await asyncio.sleep(LOOK_SECONDS)
+    raise ModelError("The training did not end well: bot.log and serve.log in the demo's folder tell why.")
+
+
+async def _side_by_side(story: Story, voice: Voice, tuned: str, stock: str) -> tuple[Sample, ...]:
+    """Step 6: held-out prompts with the three replies."""
+    _heading("6  Held-out prompts: the real reply, the tuned voice, the stock model")
     found = []
-    prompts = _spread(held_out(dataset), SAMPLES)
+    prompts = spread(held_out(story.dataset), SAMPLES)
     with printing.progress() as bar:
         task = bar.add_task("drafting", total=len(prompts))
         for seed, one in enumerate(prompts):
@@ -164,79 +202,32 @@ async def _side_by_side(voice: Voice, dataset: Dataset, tuned: str, stock: str) 
     return tuple(found)
 
 
-def _spread(items: Sequence[Item], n: int) -> tuple[Item, ...]:
-    """n of them, evenly over time."""
-    n = min(n, len(items))
-    return tuple(items[len(items) * i // n] for i in range(n))
+async def _quiz(story: Story, owner: Owner, friends: Sequence[Friend], voice: Voice) -> Rows:
+    """Step 7: the friends guess."""
+    _heading("7  A blind quiz in the group")
+    _say(f"He asks for /quiz {QUESTIONS} in the group; the questions come to him first, he taps «send all».")
+    with printing.waiting("both models answer the questions"):
+        answered = await owner.quiz(QUESTIONS, friends)
+    _say(f"{', '.join(friend.name for friend in friends)} answer {answered} polls: {_ways(friends)}")
+    _say(f"/standings answers with a picture of {await owner.standings():,} bytes and:")
+    found = await standings.compute(story.database, (await speaking(story.database, voice))[0])
+    printing.standings(found, as_json=False)
+    return found.everybody.rows
 
 
-@asynccontextmanager
-async def _quiz(home: Path, database: Database, voice: Voice) -> AsyncIterator[list[tuple[str, Share]]]:
-    """Step 5: the real bot in the sandbox; the bot stays up while the block runs."""
-    _heading("5  A blind quiz in a Telegram on this machine")
-    owner = await history.account(database)
-    assert owner is not None
-    world = World()
-    world.add_user(owner.user_id, owner.first_name or "Owner")
-    judges = friends.judges(owner.user_id, await _own_words(database))
-    for judge in judges:
-        world.add_user(judge.user_id, judge.name)
-    bot = world.add_bot(TOKEN, "likeme_demo_bot", "likeme")
-    world.add_group(GROUP, "Friends", [owner.user_id, *(judge.user_id for judge in judges), bot.user_id])
-    async with Sandbox.start(world) as sandbox, _bot_process(home, sandbox.url, owner.user_id, voice):
-        with printing.waiting("the bot starts, and both models answer the questions"):
-            played = await friends.play(world, owner.user_id, GROUP, judges, QUESTIONS)
-        for line in played:
-            _say(line)
-        found = await standings.compute(database, (await speaking(database, voice))[0])
-        printing.standings(found, as_json=False)
-        yield found.everybody.rows
+def _ways(friends: Sequence[Friend]) -> str:
+    """How they choose, in words."""
+    return f"{', '.join(friend.about for friend in friends)}."
 
 
-async def _own_words(database: Database) -> list[str]:
-    words = []
-    for chat in await history.chats(database):
-        words += [m.text for m in await history.messages(database, chat.chat_id) if m.is_own and m.text]
-    return words
-
-
-@asynccontextmanager
-async def _bot_process(home: Path, url: str, owner: int, voice: Voice) -> AsyncIterator[None]:
-    """`likeme run`, unchanged, told where Telegram and the model server are."""
-    log = open_private(home / "bot.log")
-    environment = {
-        **os.environ,
-        "BOT_TOKEN": TOKEN,
-        "OWNER_ID": str(owner),
-        "BOT_API_URL": url,
-        "MODEL_URL": voice.url,
-        "MODEL_TOKEN": voice.token,
-        "LIKEME_HOME": str(home),
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bot", "run", stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL, env=environment
-    )
-    os.close(log)
-    try:
-        yield
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()
-
-
-def _write_report(story: Story, rows: list[tuple[str, Share]], path: Path, base_model: str) -> None:
-    """Step 6."""
-    assert story.training is not None and story.training.version is not None
-    version, manifest = story.training.version, story.dataset.manifest
-    metrics = version.metrics
-    answers = rows[0][1].n
+def _write_report(story: Story, version: runs.Version, rows: Rows, friends: Sequence[Friend]) -> None:
+    metrics, answers = version.metrics, rows[0][1].n
     write(
         Report(
             title="A voice of one's own",
             subtitle=f"What likeme learned on {version.created_at:%Y-%m-%d}, from one chat history, on this machine.",
             figures=[
-                ("messages imported", f"{manifest['messages']:,}"),
+                ("messages imported", f"{story.dataset.manifest['messages']:,}"),
                 ("examples trained on", f"{len(story.dataset.train):,}"),
                 ("held-out loss, stock model", f"{metrics['stock_valid_loss']:.2f}"),
                 ("held-out loss, tuned voice", f"{metrics['valid_loss']:.2f}"),
@@ -244,17 +235,17 @@ def _write_report(story: Story, rows: list[tuple[str, Share]], path: Path, base_
                 ("quiz answers", str(answers)),
             ],
             import_lines=story.report.lines(),
-            dataset_lines=dataset_lines(manifest),
-            training_line=f"{base_model}, DoRA, {metrics['tokens']:,} tokens in {duration(metrics['seconds'])}. "
-            f"Held out: {len(story.dataset.validation)} replies.",
-            loss_curve=charts.loss_curve(story.training.seen),
+            dataset_lines=dataset_lines(story.dataset.manifest),
+            training_line=f"{version.base_model}, DoRA, {metrics['tokens']:,} tokens in "
+            f"{duration(metrics['seconds'])}. Held out: {len(story.dataset.validation)} replies.",
+            loss_curve=charts.loss_curve(story.seen),
             samples=story.samples,
-            quiz_line=f"{answers} answers of three sandbox friends, scripted: {friends.HOW_THEY_CHOOSE} They are no "
-            "proof of likeness: they show that questions, polls, votes and standings work.",
+            quiz_line=f"{answers} answers of three sandbox friends, scripted: {_ways(friends)} They are no proof of "
+            "likeness: they show that questions, polls, votes and standings work.",
             standings=[Standing(name, s.picks, s.n, s.share, s.low, s.high) for name, s in rows],
             standings_chart=charts.standings(f"Picked as the real one: {answers} answers", rows),
         ),
-        path,
+        story.home / REPORT,
     )
 
 
@@ -277,3 +268,8 @@ def _heading(text: str) -> None:
 def _say(*lines: str) -> None:
     for line in lines:
         printing.out.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _flat(text: str) -> str:
+    """In one line."""
+    return " ".join(text.split())

@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     model_token: SecretStr = SecretStr("")  # that server's bearer token
     model_name: str = ""  # its one model, where it is another engine: vLLM, llama.cpp's server, Ollama
     burst_seconds: float = 8.0  # of silence before a friend's messages are answered with drafts
+    quick_training: bool = False  # a part of the history and a short evaluation: minutes without a GPU
     likeme_home: Path = Path("data")  # everything of one owner
     log_level: str = "INFO"
 

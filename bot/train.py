@@ -13,7 +13,7 @@ from telegram.error import BadRequest, TelegramError
 
 from bot import charts, evaluation
 from bot.context import Context, Services
-from bot.history import build_dataset, now, save_dataset
+from bot.history import build_dataset, now, quick_part, save_dataset
 from bot.texts import bar, duration, left, loss, named, say
 from bot.voice import Event, Voice
 from storage import runs
@@ -136,12 +136,14 @@ async def _train(services: Services, shown: Message) -> None:
     """Train and keep the message that shows it up to date."""
     progress = _Progress(shown)
     try:
+        quick = services.settings.quick_training
         dataset = await build_dataset(services.database, Options())
+        dataset = quick_part(dataset) if quick else dataset
         sha = dataset.manifest["sha256"]
         await asyncio.to_thread(save_dataset, dataset, services.settings.likeme_home / "datasets" / sha[:16])
         data = say("training_data", train=len(dataset.train), validation=len(dataset.validation))
         await progress.show(say("training_starting", data=data))
-        training = Training(services.voice, services.database, dataset)
+        training = Training(services.voice, services.database, dataset, evaluation="short" if quick else "full")
         async for event in training.events():
             services.training_job = training.job_id
             await progress.event(event)

@@ -1,7 +1,7 @@
 """What the commands do: open the home, do the one thing, close it."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from rich.prompt import Confirm
 
 from bot import chats, evaluation, printing
 from bot.drafting import Drafting, context_in
-from bot.history import build_dataset, now, save_dataset
+from bot.history import build_dataset, now, quick_part, save_dataset
 from bot.model_process import model_server
 from bot.settings import Settings
 from bot.texts import left, say
 from bot.train import Training, catch_up
-from bot.voice import Voice
+from bot.voice import Event, Voice
 from storage import forgetting, history, runs
 from storage.database import Database
 from storage.errors import BadInput, ModelError
@@ -86,11 +86,12 @@ async def dataset_of(settings: Settings) -> Dataset:
 
 async def train_voice(settings: Settings, recipe: str | None) -> dict[str, Any]:
     """`likeme train`"""
-    built = await dataset_of(settings)
+    built, quick = await dataset_of(settings), settings.quick_training
+    built = quick_part(built) if quick else built
     save_dataset(built, settings.likeme_home / "datasets" / built.manifest["sha256"][:16])
     async with opened(settings) as (db, voice):
-        training = Training(voice, db, built, recipe)
-        await watch(training)
+        training = Training(voice, db, built, recipe, evaluation="short" if quick else "full")
+        await watch(training.events())
         version = training.version
         if version is None:
             raise ModelError("The training was cancelled; nothing has changed.")
@@ -100,13 +101,13 @@ async def train_voice(settings: Settings, recipe: str | None) -> dict[str, Any]:
         return {**printing.plain(version), "serves": promoted, "reason": reason}
 
 
-async def watch(training: Training) -> None:
+async def watch(events: AsyncIterable[Event]) -> None:
     """Show a training while it runs: loss, tokens/s, ETA."""
     columns = printing.training_columns()
     with printing.progress(*columns) as bar:
         task = bar.add_task("measuring stock", total=None, loss="", speed="", left="")
         since = 0.0
-        async for event in training.events():
+        async for event in events:
             if "train_loss" in event:
                 bar.update(
                     task,

@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.model_fixtures",
     "tests.voice_fixtures",
     "tests.mtproto_fixtures",
+    "tests.browser_fixtures",
 ]
 
 _SLOW_DRAWS = (HealthCheck.too_slow, HealthCheck.data_too_large)

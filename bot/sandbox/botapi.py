@@ -121,7 +121,7 @@ class BotApi:
     def _act(self, p: Parameters) -> bool:
         business = p.get("business_connection_id")
         place = self._lent(self._connection(p), p) if business else self._place(p)
-        self.world.stream(place.chat_id, "")
+        self.world.stream(self._connection(p).user if business else self.bot.user_id, place.chat_id)
         return True
 
     def _stream(self, p: Parameters) -> bool:
@@ -130,7 +130,7 @@ class BotApi:
         _length(text, TEXT, "message")
         if place.kind != "private" or not p.get("draft_id"):
             raise Refusal(400, "Bad Request: PEER_ID_INVALID")
-        self.world.stream(place.chat_id, text)
+        self.world.stream(self.bot.user_id, place.chat_id, text)
         return True
 
     def _send_photo(self, p: Parameters) -> Any:
@@ -215,7 +215,7 @@ class BotApi:
     def _set_commands(self, p: Parameters) -> bool:
         bot, scope = self._scope(p)
         language = f":{p['language_code']}" if p.get("language_code") else ""
-        self.world.commands[bot, scope + language] = p["commands"]
+        self.world.set_commands(bot, scope + language, p["commands"])
         return True
 
     def _scope(self, p: Parameters) -> tuple[int, str]:
@@ -263,8 +263,8 @@ class BotApi:
         reply = (p.get("reply_parameters") or {}).get("message_id")
         if reply is not None and (place.chat_id, reply) not in self.world.messages:
             raise Refusal(400, "Bad Request: message to be replied not found")
-        buttons = _buttons(p)
-        sent = self.world.post(self.bot.user_id, place.chat_id, reply_to=reply, buttons=buttons, **content)
+        content |= {"reply_to": reply, "buttons": _buttons(p), "asks_reply": _asks_reply(p)}
+        sent = self.world.post(self.bot.user_id, place.chat_id, **content)
         return wire.message(self.world, sent)
 
 
@@ -282,6 +282,12 @@ def _buttons(p: Parameters) -> list[list[dict[str, Any]]]:
             if len(button.get("callback_data", "x").encode()) not in range(1, CALLBACK_DATA_BYTES + 1):
                 raise Refusal(400, "Bad Request: BUTTON_DATA_INVALID")
     return rows
+
+
+def _asks_reply(p: Parameters) -> str | None:
+    """ForceReply: the hint of the input line."""
+    markup = p.get("reply_markup") or {}
+    return str(markup.get("input_field_placeholder", "")) if markup.get("force_reply") else None
 
 
 def _formatted(text: str, p: Parameters) -> tuple[str, list[dict[str, Any]]]:

@@ -1,124 +1,97 @@
-"""Three scripted friends who play the quiz in the sandbox.
+"""Scripted friends: they write, go on when they are answered, and vote in polls, until a hand on the page takes over.
 
-They see what a friend in Telegram sees: the poll, and the message above it. They know how the owner
-writes from his past messages, and never which reply is his.
+Whoever is acted for on the page does nothing by himself any more.
 """
 
 import asyncio
-import random
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from statistics import median
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
-from bot.sandbox.world import Event, Message, Poll, World
+from bot.sandbox.judges import Choose, replies_of
+from bot.sandbox.world import Event, Message, World
 
-HOW_THEY_CHOOSE = (
-    "Ada picks the reply whose letter triples are most like the owner's past messages, Ben the one whose length "
-    "is nearest to his usual one, Cleo guesses."
-)
-LETTERS = "ABC"
-SECONDS = 180.0
+LETTERS_A_SECOND = 18.0
+ANSWER_SECONDS, VOTE_SECONDS = 4.0, 1.5  # of silence before somebody goes on; between two votes
 
 
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """A friend and his way of choosing among the replies."""
+@dataclass(slots=True)
+class Friend:
+    """A person, the turns he still has to write (each one or more messages), and his way of choosing."""
 
     user_id: int
     name: str
-    choose: Callable[[Sequence[str]], int]
+    turns: list[list[str]]
+    choose: Choose
+    about: str  # the way of choosing in words
+    is_writing: bool = field(default=False, repr=False)
 
 
-def judges(owner_id: int, own_words: Sequence[str]) -> list[Judge]:
-    """The three friends."""
-    triples = Counter(triple for text in own_words for triple in _triples(text))
-    total = sum(triples.values()) or 1
-    usual = median([len(text) for text in own_words] or [0])
-    guess = random.Random(owner_id)
+class Friends:
+    """All of them."""
 
-    def likeness(text: str) -> float:
-        found = _triples(text)
-        return sum(triples[triple] / total for triple in found) / max(1, len(found))
+    def __init__(self, world: World, owner: int, friends: Sequence[Friend], is_taken: Callable[[int], bool]) -> None:
+        """`is_taken`: somebody on the page acts for this person."""
+        self._world, self._owner, self._is_taken = world, owner, is_taken
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.friends = friends
 
-    def by_letters(replies: Sequence[str]) -> int:
-        return max(range(len(replies)), key=lambda i: likeness(replies[i]))
+    @asynccontextmanager
+    async def living(self) -> AsyncIterator[None]:
+        """They react to what happens while the block runs."""
+        stop = self._world.observe(self._react)
+        try:
+            yield
+        finally:
+            stop()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def by_length(replies: Sequence[str]) -> int:
-        return min(range(len(replies)), key=lambda i: abs(len(replies[i]) - usual))
+    def begin(self, friend: Friend) -> None:
+        """Somebody writes his first turn."""
+        self._start(self._write(friend))
 
-    ways = (("Ada", by_letters), ("Ben", by_length), ("Cleo", lambda replies: guess.randrange(len(replies))))
-    return [Judge(owner_id + 1 + i, name, choose) for i, (name, choose) in enumerate(ways)]
+    def _react(self, event: Event) -> None:
+        what = event.what
+        if event.kind != "message" or not isinstance(what, Message):
+            return
+        chat = self._world.chats[what.chat_id]
+        for place, friend in enumerate(self.friends):
+            if friend.user_id not in chat.members or self._is_taken(friend.user_id):
+                continue
+            if what.poll is not None:
+                self._start(self._vote(friend, what, VOTE_SECONDS * (1 + place)))
+            elif chat.kind == "personal" and what.sender == self._owner and not friend.is_writing:
+                self._start(self._go_on(friend))
 
+    def _start(self, reaction: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(reaction)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-async def play(world: World, owner: int, group: int, friends: Sequence[Judge], n: int) -> list[str]:
-    """The owner starts a quiz and lets all questions through, the friends answer; lines about what happened."""
-    bot = next(iter(world.bots.values()))
-    told: list[str] = []
-    async with world.events() as events:
-        ready = asyncio.create_task(_next(events, lambda e: _is_from(e, bot.user_id, owner)))
-        while not ready.done():  # the bot reads what came before it was up
-            world.send(owner, owner, "/start")
-            await asyncio.wait([ready], timeout=5)
-    async with world.events() as events:
-        world.send(owner, group, f"/quiz {n}")
-        told.append(f"the owner asks for /quiz {n} in the group; the questions come to him first")
-        asked = await _next(events, lambda e: _is_from(e, bot.user_id, owner) and _has(e, "send all"))
-        count = sum(_has(Event("message", m), "send to") for m in world.messages.values() if m.chat_id == owner)
-        world.tap(owner, asked.what, "send all")
-        told.append(f"he looks at {count} questions and taps «send all»")
-        body = ""
-        for _ in range(count):
-            while True:
-                event = await _next(events, lambda e: _is_from(e, bot.user_id, group))
-                if event.what.poll is not None:
-                    break
-                body = event.what.text
-            _everybody_votes(world, friends, event.what.poll, body)
-            body = ""
-    told.append(f"{', '.join(f.name for f in friends)} answer {count} polls: {HOW_THEY_CHOOSE}")
-    async with world.events() as events:
-        world.send(owner, owner, "/standings")
-        shown = await _next(events, lambda e: _is_from(e, bot.user_id, owner) and e.what.photo is not None)
-    told.append(f"/standings answers with a picture of {len(shown.what.photo.content):,} bytes and:")
-    return told
+    async def _go_on(self, friend: Friend) -> None:
+        friend.is_writing = True
+        await asyncio.sleep(ANSWER_SECONDS)
+        await self._write(friend)
+        friend.is_writing = False
 
+    async def _write(self, friend: Friend) -> None:
+        """The next turn, typed."""
+        chat = self._world.between(friend.user_id, self._owner).chat_id
+        for line in friend.turns.pop(0) if friend.turns else ():
+            self._world.stream(friend.user_id, chat)
+            await asyncio.sleep(len(line) / LETTERS_A_SECOND)
+            if self._is_taken(friend.user_id):
+                return
+            self._world.send(friend.user_id, chat, line)
 
-def _everybody_votes(world: World, friends: Sequence[Judge], poll: Poll, body: str) -> None:
-    replies = [option.text for option in poll.options]
-    if replies == list(LETTERS):
-        replies = _from_body(body)
-    for friend in friends:
-        world.vote(friend.user_id, poll, [friend.choose(replies)])
-
-
-def _from_body(body: str) -> list[str]:
-    """The replies of a message that lists them as A, B, C."""
-    texts = []
-    for letter, following in zip(LETTERS, (*LETTERS[1:], ""), strict=True):
-        start = body.rindex(f"\n\n{letter}  ") + 5 if f"\n\n{letter}  " in body else 0
-        end = body.rindex(f"\n\n{following}  ") if following and f"\n\n{following}  " in body else len(body)
-        texts.append(body[start:end])
-    return texts
-
-
-async def _next(events: "asyncio.Queue[Event]", wanted: Callable[[Event], bool]) -> Event:
-    async with asyncio.timeout(SECONDS):
-        while not wanted(event := await events.get()):
-            pass
-        return event
-
-
-def _is_from(event: Event, sender: int, chat_id: int) -> bool:
-    what = event.what
-    return event.kind == "message" and isinstance(what, Message) and (what.sender, what.chat_id) == (sender, chat_id)
-
-
-def _has(event: Event, label: str) -> bool:
-    message: Message = event.what
-    return any(button["text"].startswith(label) for row in message.buttons for button in row)
-
-
-def _triples(text: str) -> list[str]:
-    padded = f" {text} "
-    return [padded[i : i + 3] for i in range(len(padded) - 2)]
+    async def _vote(self, friend: Friend, asked: Message, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        if asked.poll is None or self._is_taken(friend.user_id):
+            return
+        asker = [m for m in self._world.history(asked.chat_id) if m.sender == asked.sender]
+        before = asker.index(asked) - 1
+        replies = replies_of(asked.poll, asker[before].text if before >= 0 else "")
+        self._world.vote(friend.user_id, asked.poll, [friend.choose(replies)])

@@ -30,7 +30,12 @@ def write_export(path: Path) -> None:
 def export() -> dict[str, Any]:
     """The whole account, in the shape that Telegram Desktop writes."""
     scripts = sorted(files("bot.sandbox").joinpath("sample").iterdir(), key=lambda entry: entry.name)
-    chats = [_chat(entry.read_text(encoding="utf-8")) for entry in scripts if entry.name.endswith(".txt")]
+    chats: list[dict[str, Any]] = []
+    first = 0  # an account counts the messages of all its personal chats in one row
+    for entry in scripts:
+        if entry.name.endswith(".txt"):
+            chats.append(_chat(entry.read_text(encoding="utf-8"), first))
+            first = chats[-1]["messages"][-1]["id"]
     return {
         "about": "Here is the data you requested. (A sample, written for likeme.)",
         "personal_information": {
@@ -45,18 +50,18 @@ def export() -> dict[str, Any]:
     }
 
 
-def _chat(script: str) -> dict[str, Any]:
+def _chat(script: str, first: int) -> dict[str, Any]:
     head, *lines = script.splitlines()
     name, kind, chat_id = (part.strip() for part in head.lstrip("# ").split("|"))
     return {
         "name": name,
         "type": kind,
         "id": int(chat_id),
-        "messages": list(_messages(lines, name, int(chat_id))),
+        "messages": list(_messages(lines, name, int(chat_id), first)),
     }
 
 
-def _messages(lines: list[str], name: str, chat_id: int) -> Iterator[dict[str, Any]]:
+def _messages(lines: list[str], name: str, chat_id: int, first: int) -> Iterator[dict[str, Any]]:
     when = datetime(2025, 1, 1, tzinfo=UTC)
     previous = ""
     for number, line in enumerate((line.strip() for line in lines if line.strip()), 1):
@@ -72,7 +77,7 @@ def _messages(lines: list[str], name: str, chat_id: int) -> Iterator[dict[str, A
         if side == "<" and (member := re.match(r"(\w+): ", words)) and name.startswith("the "):
             author, words = member[1], words[member.end() :]
             author_id = chat_id * 10 + sum(map(ord, author)) % 10
-        yield _message(number, when, author, author_id, words)
+        yield _message(first + number, when, author, author_id, words)
 
 
 def _message(number: int, when: datetime, author: str, author_id: int, words: str) -> dict[str, Any]:
@@ -109,8 +114,6 @@ def _apply(message: dict[str, Any], mark: str, value: str, when: datetime) -> No
         message["forwarded_from"] = value
     elif mark == "via":
         message["via_bot"] = f"@{value}"
-    elif mark == "reply":
-        message["reply_to_message_id"] = int(value)
     elif mark == "edited":
         later = when + timedelta(minutes=1)
         message |= {"edited": later.strftime("%Y-%m-%dT%H:%M:%S"), "edited_unixtime": str(int(later.timestamp()))}

@@ -1,4 +1,4 @@
-"""The Bot API on loopback: /bot<token>/<method>, /file/bot<token>/<path>, long polling included.
+"""The Bot API on loopback: /bot<token>/<method>, /file/bot<token>/<path>, long polling included; and the page.
 
 async with Sandbox.start(world) as sandbox:
     Application.builder().base_url(sandbox.url + "/bot").base_file_url(sandbox.url + "/file/bot")
@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from bot.sandbox import wire
 from bot.sandbox.botapi import BotApi, Faults, Refusal
+from bot.sandbox.page.routes import Page
 from bot.sandbox.world import Event, User, World
 
 Exchange = Callable[[str, dict[str, Any], dict[str, Any]], None]  # (method, parameters, whole answer)
@@ -81,6 +82,7 @@ class Sandbox:
         self.world = world
         self.url = url
         self.faults = Faults()
+        self.page = Page(world, url)
         self._on_exchange = on_exchange
         self._apis = {token: BotApi(world, bot) for token, bot in world.bots.items()}
         self._updates = {token: _Updates(world, bot) for token, bot in world.bots.items()}
@@ -95,6 +97,7 @@ class Sandbox:
         routes = [
             Route("/bot{token}/{method}", sandbox._method, methods=["GET", "POST"]),
             Route("/file/bot{token}/{path:path}", sandbox._file),
+            *sandbox.page.routes(),
         ]
         config = uvicorn.Config(
             Starlette(routes=routes), log_level="error", timeout_graceful_shutdown=1, lifespan="off"
@@ -107,6 +110,7 @@ class Sandbox:
                 await asyncio.sleep(0.01)
             yield sandbox
         finally:
+            sandbox.page.close()
             server.should_exit = True
             await task
 

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+TELEGRAM = 777000  # the user id of Telegram's own messages
+
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person or a bot."""
+    """A person or a bot. An extra is somebody in the background, whom nobody plays on the page."""
 
     user_id: int
     first_name: str
@@ -25,6 +27,7 @@ class User:
     username: str = ""
     is_bot: bool = False
     language: str = "en"
+    is_extra: bool = False
 
 
 @dataclass(slots=True)
@@ -96,6 +99,7 @@ class Message:
     photo: Photo | None = None
     edited: datetime | None = None
     business_bot: int | None = None  # the bot that sent it in the sender's name
+    asks_reply: str | None = None  # the hint in the input line of whoever is asked to answer this very message
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,15 @@ class CloudDraft:
     date: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Typing:
+    """Somebody types; of a bot, with the beginning of what it is about to send (or "")."""
+
+    sender: int
+    chat_id: int
+    text: str
+
+
 @dataclass(slots=True)
 class Connection:
     """A person's account lent to a bot (Secretary Mode)."""
@@ -139,12 +152,14 @@ class Connection:
     is_enabled: bool = True
 
 
-Kind = Literal["message", "edited", "deleted", "tap", "vote", "poll", "answer", "typing", "draft", "connection"]
+Kind = Literal[
+    "message", "edited", "deleted", "tap", "vote", "poll", "answer", "typing", "draft", "connection", "commands"
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something happened. `what` is a Message, Tap, Vote, Poll, CloudDraft, Connection, (tap id, text) or words."""
+    """Something happened. `what` is a Message, Tap, Vote, Poll, CloudDraft, Connection, Typing or (tap id, text)."""
 
     kind: Kind
     what: Any
@@ -165,12 +180,15 @@ class World:
         self.commands: dict[tuple[int, str], list[dict[str, str]]] = {}  # (bot, scope as JSON)
         self.started: set[tuple[int, int]] = set()  # (user, bot): a bot can't write first
         self._observers: list[Callable[[Event], None]] = []
-        self._ids = itertools.count(1)
+        self.since = self.now()
+        self._newest = 0
         self._personal = itertools.count(10**13)
 
-    def add_user(self, user_id: int, first_name: str, last_name: str = "", username: str = "") -> User:
+    def add_user(
+        self, user_id: int, first_name: str, last_name: str = "", username: str = "", *, is_extra: bool = False
+    ) -> User:
         """A person."""
-        user = User(user_id, first_name, last_name, username)
+        user = User(user_id, first_name, last_name, username, is_extra=is_extra)
         self.users[user_id] = user
         return user
 
@@ -180,6 +198,10 @@ class World:
         self.users[bot.user_id] = bot
         self.bots[token] = bot
         return bot
+
+    def add_telegram(self) -> None:
+        """Telegram's own account, which tells people their login codes."""
+        self.users[TELEGRAM] = User(TELEGRAM, "Telegram", is_bot=True, is_extra=True)
 
     def add_group(self, chat_id: int, title: str, members: Iterable[int]) -> Chat:
         """A group; ids of groups are negative."""
@@ -214,9 +236,13 @@ class World:
 
     # What people and bots do
 
-    def post(self, sender: int, chat_id: int, date: datetime | None = None, **content: Any) -> Message:
-        """A new message; `date` for one of the past."""
-        message = Message(chat_id, next(self._ids), sender, date or self.now(), **content)
+    def post(
+        self, sender: int, chat_id: int, date: datetime | None = None, message_id: int = 0, **content: Any
+    ) -> Message:
+        """A new message; `date` and `message_id` for one of the past."""
+        message_id = message_id or self._newest + 1
+        self._newest = max(self._newest, message_id)
+        message = Message(chat_id, message_id, sender, date or self.now(), **content)
         self.messages[chat_id, message.message_id] = message
         self._happened("message", message, chat_id)
         return message
@@ -245,9 +271,14 @@ class World:
         self._happened("connection", connection)
         return connection
 
-    def stream(self, chat_id: int, text: str) -> None:
-        """A bot shows the beginning of what it is about to send, or that it is typing ("")."""
-        self._happened("typing", text, chat_id)
+    def stream(self, sender: int, chat_id: int, text: str = "") -> None:
+        """Somebody types; a bot shows the beginning of what it is about to send."""
+        self._happened("typing", Typing(sender, chat_id, text), chat_id)
+
+    def set_commands(self, bot: int, scope: str, commands: list[dict[str, str]]) -> None:
+        """What a bot's menu offers, and to whom."""
+        self.commands[bot, scope] = commands
+        self._happened("commands", (scope, commands))
 
     def type_draft(self, user: int, chat_id: int, text: str) -> CloudDraft:
         """A person types in a chat without sending; "" clears it."""

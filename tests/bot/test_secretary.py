@@ -139,7 +139,7 @@ async def test_lines_go_out_one_by_one_and_are_no_words_of_the_owner_s_own(desk:
     card = await desk.card(ANNA, "and friday?")
     number = next(i for i, text in enumerate(card.text.split("\n\n")) if "no idea yet" in text)
     typing: list[Event] = []
-    desk.world.observe(lambda e: typing.append(e) if e.kind == "typing" and e.what == "" else None)
+    desk.world.observe(lambda e: typing.append(e) if e.kind == "typing" and e.what.text == "" else None)
     desk.world.tap(OWNER, card, str(number))
     await desk.draft(1, "sent")
     assert desk.said_to(ANNA) == ["no idea yet", "tell you tonight"]
@@ -361,7 +361,7 @@ async def test_the_first_words_stream_while_the_model_is_slow(
     monkeypatch.setattr("bot.streaming.EVERY_SECONDS", 0.0)
     script.delay_seconds = 0.2
     streamed: list[str] = []
-    desk.world.observe(lambda e: streamed.append(e.what) if e.kind == "typing" and e.what else None)
+    desk.world.observe(lambda e: streamed.append(e.what.text) if e.kind == "typing" and e.what.text else None)
     card = await desk.card(ANNA, "friday?")
     assert streamed
     assert streamed[0].startswith("Anna\nAnna: friday?\n\n1  ")

@@ -11,7 +11,7 @@ from bot.sandbox.mtproto import objects
 from bot.sandbox.mtproto.accounts import Account
 from bot.sandbox.mtproto.channel import Channel
 from bot.sandbox.mtproto.faults import RpcRefusal
-from bot.sandbox.world import World
+from bot.sandbox.world import TELEGRAM, World
 
 API_ID, API_HASH = 4242, "0123456789abcdef0123456789abcdef"
 
@@ -64,6 +64,8 @@ class SignIn:
 
     def _sent(self, account: Account) -> Any:
         code_hash = account.send_code()
+        if TELEGRAM in self._world.users:
+            self._world.write(TELEGRAM, account.user_id, f"Login code: {account.last_code}. Give it to nobody.")
         return types.auth.SentCode(type=types.auth.SentCodeTypeApp(length=5), phone_code_hash=code_hash)
 
     def _sign_in(self, device: Device, request: Any) -> Any:

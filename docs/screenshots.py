@@ -1,0 +1,101 @@
+"""`make screenshots`: the pictures in docs/images, taken of the real demo while it plays, in a real browser.
+
+python docs/screenshots.py [--home DIR]    needs Chromium (CHROMIUM names another one)
+"""
+
+import argparse
+import asyncio
+import io
+import os
+import re
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from PIL import Image
+from playwright.async_api import Browser, Page, async_playwright
+
+from bot.sandbox import sample
+
+IMAGES = Path(__file__).parent / "images"
+DESKTOP, PHONE = {"width": 1060, "height": 700}, {"width": 390, "height": 780}
+PATIENCE_MS = 1_800_000  # a busy machine trains for minutes
+OWNER, MIRA, LENA = sample.OWNER_ID, 2001, 2003
+
+
+async def main(home: Path) -> None:
+    """Start the demo and take the pictures as it goes."""
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    async with demo(home) as url, async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = await opened(browser, url, OWNER)
+        await page.wait_for_selector(".row:has-text('Ben Okafor'):has(.inline)")
+        await taken(page, "cards-light.png")
+        page = await opened(browser, url, OWNER, chat="Lena Hart", scheme="dark")
+        await taken(page, "draft-dark.png")
+        page = await opened(browser, url, OWNER, chat="likeme", size=PHONE)
+        await page.wait_for_selector(".bubble:has-text('tokens/s')")
+        await taken(page, "training-phone.png")
+        page = await opened(browser, url, MIRA, chat="The friends")
+        await page.wait_for_selector(".explanation >> nth=2")
+        await page.wait_for_timeout(4000)  # until the others have voted, too
+        await taken(page, "quiz-light.png")
+        page = await opened(browser, url, OWNER, chat="likeme", scheme="dark")
+        await page.wait_for_selector(".bubble:has-text('Picked as the real one') img")
+        await taken(page, "standings-dark.png")
+        await browser.close()
+
+
+@asynccontextmanager
+async def demo(home: Path) -> AsyncIterator[str]:
+    """The address of the page of a running demo."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bot", "demo", "--home", str(home)),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "CI": "1", "COLUMNS": "160"},
+    )
+    assert process.stdout is not None
+    url, reading = "", None
+    try:
+        while not url:
+            line = (await process.stdout.readline()).decode()
+            if not line:
+                raise SystemExit("The demo did not start.")
+            found = re.search(r"http://127\S+/page/\S+", line)
+            url = found[0] if found else ""
+        reading = asyncio.create_task(process.stdout.read())
+        yield url
+    finally:
+        process.terminate()
+        await process.wait()
+        if reading is not None:
+            await reading
+
+
+async def opened(
+    browser: Browser, url: str, person: int, *, chat: str = "", size: object = None, scheme: object = "light"
+) -> Page:
+    """Somebody's window."""
+    context = await browser.new_context(viewport=size or DESKTOP, color_scheme=scheme, device_scale_factor=2)  # type: ignore[arg-type]
+    page = await context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    await page.goto(f"{url}#{person}")
+    if chat:
+        await page.click(f"#chats a:has-text('{chat}')")
+    return page
+
+
+async def taken(page: Page, name: str) -> None:
+    """A picture, in as many colours as it needs."""
+    await page.wait_for_timeout(600)  # for what moves
+    whole = Image.open(io.BytesIO(await page.screenshot()))
+    whole.convert("RGB").quantize(160, dither=Image.Dither.NONE).save(IMAGES / name, optimize=True)
+    await page.context.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, default=Path("build/screenshots"))
+    asyncio.run(main(parser.parse_args().home))
