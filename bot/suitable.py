@@ -11,13 +11,17 @@ from training.dataset.manner import script_of
 from training.dataset.redact import redact
 from training.dataset.render import Turn
 
+DRAFTS = 3
+SPARE = 1  # asked for beyond what is wanted: it costs next to nothing, and some reply is always unfit
+TRIES = 3  # rounds of asking
+RUN_WORDS = 8  # of another chat's reply in a row: word for word no longer a turn of phrase
 ALIKE = 80  # of 100: replies that are more alike than this are one
 LINES = 6
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _FOREIGN = re.compile(r"<\|?/?[a-z_]+\|?>|^\s*(?:they|you|user|assistant|system) ?:", re.IGNORECASE | re.MULTILINE)
 _MASK = re.compile(r"\[[a-z ]+\]")
 _STUCK = re.compile(r"(.)\1{11,}|(.{2,6}?)\2{9,}|\b(\w+)(?:\W+\3\b){5,}", re.DOTALL | re.IGNORECASE)
-_SENTENCE_END = re.compile(r".*[.!?…)](?=\s|\Z)", re.DOTALL)
+_SENTENCE_END = re.compile(r".*(?:[!?…)]|(?<!\d)\.)(?=\s|\Z)", re.DOTALL)  # "1." begins something
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import torch
 
 from storage.errors import OutOfMemory
 from training.dataset.render import Message, encode_prompt, end_of_turn_id
+from training.dataset.sampling import MAX_TOKENS, TEMPERATURE, TOP_P
 from training.engine.model import Base
 
 CANDIDATES = 256
@@ -17,9 +18,9 @@ class Sampling:
     """How replies are drawn. temperature 0 is greedy."""
 
     n: int = 1
-    temperature: float = 0.8
-    top_p: float = 0.95
-    max_tokens: int = 96
+    temperature: float = TEMPERATURE
+    top_p: float = TOP_P
+    max_tokens: int = MAX_TOKENS
     stop: tuple[str, ...] = ()
     seed: int | None = None
 

@@ -1,8 +1,9 @@
 """Decoding with memory that stays where it is: the prompt read once, its keys and values shared by all replies.
 
 On a GPU reading a prompt and going on by one token are CUDA graphs of compiled layers, one for each padded
-shape; on the CPU the same functions run as they are. Whether the layers compute what transformers computes
-is tried when a model is loaded; a model of another build is decoded by transformers itself (generate.py).
+shape, with an attention of our own (kernels.py); on the CPU the same functions run as they are. Whether the
+layers compute what transformers computes is tried when a model is loaded; a model of another build is decoded
+by transformers itself (generate.py).
 """
 
 import logging
@@ -54,6 +55,7 @@ class Decoder:
         self._states: dict[tuple[int, int, int], _State] = {}
         self._graphs: dict[tuple[Any, ...], torch.cuda.CUDAGraph] = {}
         self._captures = False  # set once the layers have been tried
+        self._attend = _kernel(self._shape) if self._device.type == "cuda" else None
 
     @torch.no_grad()
     def begin(self, voice: Any | None, prompt: Sequence[int], replies: int, longest: int) -> "Writing | None":
@@ -142,11 +144,20 @@ class Decoder:
 
     def _write(self, model: Sequence[layers.Layer], state: "_State") -> None:
         cos, sin = (turns.index_select(0, state.length + state.place) for turns in self._turns)
-        seen = torch.cat((state.places[0] < state.length, state.places[1] <= state.place))
-        x, run = state.newest, _compiled(layers.go_on) if self._captures else layers.go_on
-        for layer, prompt, own in zip(model, state.of_prompt, state.own, strict=True):
-            x = run(x, layer, self._shape, cos, sin, prompt, own, state.place, seen)
+        x, (enter, attend, leave) = state.newest, self._parts()
+        made = enter(x, model[0], self._shape)
+        for layer, following, prompt, own in zip(model, [*model[1:], None], state.of_prompt, state.own, strict=True):
+            attended = attend(
+                made, layer.norms, (cos, sin), prompt, own, state.length, state.place, self._shape.epsilon
+            )
+            x, made = leave(x, attended, layer, following, self._shape)
         state.logits.copy_(self._to_words(x))
+
+    def _parts(self) -> tuple[Callable[..., Any], ...]:
+        """What a layer consists of when one token goes through it."""
+        if not self._captures:
+            return layers.enter, layers.attend, layers.leave
+        return _compiled(layers.enter), self._attend or _compiled(layers.attend), _compiled(layers.leave)
 
     def _to_words(self, x: Tensor) -> Tensor:
         return F.linear(layers.normed(x, self._norm, self._shape.epsilon), self._head)
@@ -174,7 +185,6 @@ class _State:
     newest: Tensor  # (replies, hidden) embedded
     length: Tensor  # (1,) of the prompt, unpadded
     place: Tensor  # (1,) how many tokens of the replies went before
-    places: tuple[Tensor, Tensor]
     of_prompt: list[tuple[Tensor, Tensor]]  # each layer's keys and values: (key heads, prompt, size)
     own: list[tuple[Tensor, Tensor]]  # (replies, key heads, longest, size)
     logits: Tensor  # (replies, vocabulary)
@@ -190,7 +200,6 @@ class _State:
             newest=head.new_zeros(replies, hidden),
             length=torch.zeros(1, dtype=torch.long, device=head.device),
             place=torch.zeros(1, dtype=torch.long, device=head.device),
-            places=(torch.arange(prompt, device=head.device), torch.arange(longest, device=head.device)),
             of_prompt=[(keys, values) for keys, values in of_prompt],
             own=[(keys, values) for keys, values in own],
             logits=head.new_zeros(replies, vocabulary),
@@ -235,6 +244,15 @@ def _captured(work: Callable[[], None], pool: Any) -> torch.cuda.CUDAGraph:
     with torch.cuda.graph(graph, pool=pool):
         work()
     return graph
+
+
+def _kernel(shape: layers.Shape) -> Callable[..., Tensor] | None:
+    """Attention as one kernel, where there is Triton to compile it and it takes such heads."""
+    try:
+        from training.engine import kernels
+    except ImportError:
+        return None
+    return kernels.attend if kernels.suits(shape.heads, shape.key_heads, shape.size) else None
 
 
 @cache

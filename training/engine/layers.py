@@ -35,8 +35,7 @@ class Layer(NamedTuple):
 
     attention_norm: Tensor
     qkv: Linear
-    query_norm: Tensor | None
-    key_norm: Tensor | None
+    norms: tuple[Tensor, Tensor] | None  # of the heads' queries and keys
     out: Linear
     feed_norm: Tensor
     gate_up: Linear
@@ -66,10 +65,11 @@ def gather(layer: Any) -> Layer:
     """
     attention = layer.self_attn
     qkv, out, gate_up, down = (_gathered(layers) for layers in modules(layer))
-    norms = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
-    query_norm, key_norm = (None if norm is None else norm.weight.data for norm in norms)
+    norms = None
+    if hasattr(attention, "q_norm"):
+        norms = attention.q_norm.weight.data, attention.k_norm.weight.data
     before, between = layer.input_layernorm.weight.data, layer.post_attention_layernorm.weight.data
-    return Layer(before, qkv, query_norm, key_norm, out, between, gate_up, down)
+    return Layer(before, qkv, norms, out, between, gate_up, down)
 
 
 def modules(layer: Any) -> list[list[Any]]:
@@ -136,7 +136,8 @@ def read(x: Tensor, layer: Layer, shape: Shape, cos: Tensor, sin: Tensor, keys: 
 
     x (tokens, hidden); cos, sin (tokens, size); keys, values (key heads, tokens, size).
     """
-    query, key, value = _query_key_value(x, layer, shape, cos[:, None], sin[:, None])
+    made = enter(x, layer, shape)
+    query, key, value = _parted(made, layer.norms, shape.heads, shape.key_heads, (cos, sin), shape.epsilon)
     keys.copy_(key.transpose(0, 1))
     values.copy_(value.transpose(0, 1))
     attended = F.scaled_dot_product_attention(
@@ -149,26 +150,48 @@ def read(x: Tensor, layer: Layer, shape: Shape, cos: Tensor, sin: Tensor, keys: 
     return _rest(x, attended[0].transpose(0, 1).flatten(1), layer, shape)
 
 
-def go_on(
-    x: Tensor,
-    layer: Layer,
-    shape: Shape,
-    cos: Tensor,
-    sin: Tensor,
+def enter(x: Tensor, layer: Layer, shape: Shape) -> Tensor:
+    """What attention reads of x: (replies, (heads + 2 · key heads) · size)."""
+    return _project(normed(x, layer.attention_norm, shape.epsilon), layer.qkv)
+
+
+def leave(
+    x: Tensor, attended: Tensor, layer: Layer, following: Layer | None, shape: Shape
+) -> tuple[Tensor, Tensor | None]:
+    """A layer from its attention on, and the next one up to its own: what lies between two attentions."""
+    x = _rest(x, attended, layer, shape)
+    return x, None if following is None else enter(x, following, shape)
+
+
+def attend(
+    made: Tensor,
+    norms: tuple[Tensor, Tensor] | None,
+    turns: tuple[Tensor, Tensor],
     prompt: tuple[Tensor, Tensor],
     own: tuple[Tensor, Tensor],
+    length: Tensor,
     place: Tensor,
-    seen: Tensor,
+    epsilon: float,
 ) -> Tensor:
-    """One more token of each reply through a layer. The replies share the prompt's keys and values.
-
-    x (replies, hidden); cos, sin (1, size); prompt 2 × (key heads, prompt, size);
-    own 2 × (replies, key heads, longest, size); place (1,) where in `own` this token goes; seen (prompt + longest,).
-    """
-    query, key, value = _query_key_value(x, layer, shape, cos, sin)
+    """kernels.attend, operation by operation. The replies share the prompt's keys and values."""
+    replies, key_heads, longest, size = own[0].shape
+    heads = made.shape[1] // size - 2 * key_heads
+    query, key, value = _parted(made, norms, heads, key_heads, turns, epsilon)
     own[0].index_copy_(2, place, key[:, :, None])
     own[1].index_copy_(2, place, value[:, :, None])
-    return _rest(x, _attend(query, shape, prompt, own, seen), layer, shape)
+    group, room = heads // key_heads, prompt[0].shape[1]
+    query = query.reshape(replies, key_heads, group, size)
+    together = query.transpose(0, 1).reshape(key_heads, replies * group, size)
+    to_prompt = (together @ prompt[0].transpose(1, 2)).view(key_heads, replies, group, room)
+    to_own = query @ own[0].transpose(2, 3)  # (replies, key heads, group, longest)
+    scores = torch.cat((to_prompt.transpose(0, 1), to_own), -1).float() * size**-0.5
+    places = torch.arange(max(room, longest), device=made.device)
+    seen = torch.cat((places[:room] < length, places[:longest] <= place))
+    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1).to(query.dtype)
+    of_prompt = weights[..., :room].transpose(0, 1).reshape(key_heads, replies * group, room) @ prompt[1]
+    of_prompt = of_prompt.view(key_heads, replies, group, size).transpose(0, 1)
+    attended: Tensor = of_prompt + weights[..., room:] @ own[1]
+    return attended.reshape(replies, heads * size)
 
 
 def normed(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -178,39 +201,25 @@ def normed(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     return weight * (wide * scale).to(x.dtype)
 
 
-def _query_key_value(x: Tensor, layer: Layer, shape: Shape, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Each (tokens, heads, size), query and key turned to their positions."""
-    made = _project(normed(x, layer.attention_norm, shape.epsilon), layer.qkv)
-    widths = [shape.heads, shape.key_heads, shape.key_heads]
-    query, key, value = made.view(len(x), -1, shape.size).split(widths, 1)
-    if layer.query_norm is not None and layer.key_norm is not None:
-        query = normed(query, layer.query_norm, shape.epsilon)
-        key = normed(key, layer.key_norm, shape.epsilon)
+def _parted(
+    made: Tensor,
+    norms: tuple[Tensor, Tensor] | None,
+    heads: int,
+    key_heads: int,
+    turns: tuple[Tensor, Tensor],
+    epsilon: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value, each (tokens, heads, size), the first two normed and turned to their positions."""
+    query, key, value = made.unflatten(1, (heads + 2 * key_heads, -1)).split([heads, key_heads, key_heads], 1)
+    if norms is not None:
+        query, key = normed(query, norms[0], epsilon), normed(key, norms[1], epsilon)
+    cos, sin = (turn[:, None] for turn in turns)
     return _turned(query, cos, sin), _turned(key, cos, sin), value
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.chunk(2, -1)
     return x * cos + torch.cat((-second, first), -1) * sin
-
-
-def _attend(
-    query: Tensor, shape: Shape, prompt: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], seen: Tensor
-) -> Tensor:
-    """(replies, heads, size) -> (replies, heads · size)."""
-    replies, heads, size = query.shape
-    group = heads // shape.key_heads
-    query = query.reshape(replies, shape.key_heads, group, size)
-    together = query.transpose(0, 1).reshape(shape.key_heads, replies * group, size)
-    length = prompt[0].shape[1]
-    to_prompt = (together @ prompt[0].transpose(1, 2)).view(shape.key_heads, replies, group, length)
-    to_own = query @ own[0].transpose(2, 3)  # (replies, key heads, group, longest)
-    scores = torch.cat((to_prompt.transpose(0, 1), to_own), -1).float() * size**-0.5
-    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1).to(query.dtype)
-    of_prompt = weights[..., :length].transpose(0, 1).reshape(shape.key_heads, replies * group, length) @ prompt[1]
-    of_prompt = of_prompt.view(shape.key_heads, replies, group, size).transpose(0, 1)
-    attended: Tensor = of_prompt + weights[..., length:] @ own[1]
-    return attended.reshape(replies, heads * size)
 
 
 def _rest(x: Tensor, attended: Tensor, layer: Layer, shape: Shape) -> Tensor:
