@@ -285,7 +285,7 @@ def _training(base: Any) -> dict[str, Any]:
 
 
 EVERY_MS = 500
-WARM, ALONE, WITH_SECONDS = 60, 100, 15  # steps until the shapes are captured, steps alone, seconds with drafts
+WARM, ALONE, WITH_SECONDS = 40, 60, 12  # steps until the shapes are captured, steps alone, seconds with drafts
 PROMPT_IN_TRAINING = 41  # tokens on average; the reply has some 15
 
 

@@ -147,9 +147,8 @@ class Decoder:
         x, (enter, attend, leave) = state.newest, self._parts()
         made = enter(x, model[0], self._shape)
         for layer, following, prompt, own in zip(model, [*model[1:], None], state.of_prompt, state.own, strict=True):
-            attended = attend(
-                made, layer.norms, (cos, sin), prompt, own, state.length, state.place, self._shape.epsilon
-            )
+            norms = layers.norms_of(layer)
+            attended = attend(made, norms, (cos, sin), prompt, own, state.length, state.place, self._shape.epsilon)
             x, made = leave(x, attended, layer, following, self._shape)
         state.logits.copy_(self._to_words(x))
 

@@ -35,7 +35,8 @@ class Layer(NamedTuple):
 
     attention_norm: Tensor
     qkv: Linear
-    norms: tuple[Tensor, Tensor] | None  # of the heads' queries and keys
+    query_norm: Tensor | None
+    key_norm: Tensor | None
     out: Linear
     feed_norm: Tensor
     gate_up: Linear
@@ -65,11 +66,10 @@ def gather(layer: Any) -> Layer:
     """
     attention = layer.self_attn
     qkv, out, gate_up, down = (_gathered(layers) for layers in modules(layer))
-    norms = None
-    if hasattr(attention, "q_norm"):
-        norms = attention.q_norm.weight.data, attention.k_norm.weight.data
+    norms = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
+    query_norm, key_norm = (None if norm is None else norm.weight.data for norm in norms)
     before, between = layer.input_layernorm.weight.data, layer.post_attention_layernorm.weight.data
-    return Layer(before, qkv, norms, out, between, gate_up, down)
+    return Layer(before, qkv, query_norm, key_norm, out, between, gate_up, down)
 
 
 def modules(layer: Any) -> list[list[Any]]:
@@ -136,8 +136,7 @@ def read(x: Tensor, layer: Layer, shape: Shape, cos: Tensor, sin: Tensor, keys: 
 
     x (tokens, hidden); cos, sin (tokens, size); keys, values (key heads, tokens, size).
     """
-    made = enter(x, layer, shape)
-    query, key, value = _parted(made, layer.norms, shape.heads, shape.key_heads, (cos, sin), shape.epsilon)
+    query, key, value = _query_key_value(x, layer, shape, cos[:, None], sin[:, None])
     keys.copy_(key.transpose(0, 1))
     values.copy_(value.transpose(0, 1))
     attended = F.scaled_dot_product_attention(
@@ -148,6 +147,11 @@ def read(x: Tensor, layer: Layer, shape: Shape, cos: Tensor, sin: Tensor, keys: 
         enable_gqa=shape.heads != shape.key_heads,
     )
     return _rest(x, attended[0].transpose(0, 1).flatten(1), layer, shape)
+
+
+def norms_of(layer: Layer) -> tuple[Tensor, Tensor] | None:
+    """Of the heads' queries and keys, where the model has them."""
+    return None if layer.query_norm is None or layer.key_norm is None else (layer.query_norm, layer.key_norm)
 
 
 def enter(x: Tensor, layer: Layer, shape: Shape) -> Tensor:
@@ -175,11 +179,11 @@ def attend(
 ) -> Tensor:
     """kernels.attend, operation by operation. The replies share the prompt's keys and values."""
     replies, key_heads, longest, size = own[0].shape
-    heads = made.shape[1] // size - 2 * key_heads
-    query, key, value = _parted(made, norms, heads, key_heads, turns, epsilon)
+    query, key, value = _parted(made, norms, key_heads, (turns[0][:, None], turns[1][:, None]), epsilon)
     own[0].index_copy_(2, place, key[:, :, None])
     own[1].index_copy_(2, place, value[:, :, None])
-    group, room = heads // key_heads, prompt[0].shape[1]
+    heads, room = query.shape[1], prompt[0].shape[1]
+    group = heads // key_heads
     query = query.reshape(replies, key_heads, group, size)
     together = query.transpose(0, 1).reshape(key_heads, replies * group, size)
     to_prompt = (together @ prompt[0].transpose(1, 2)).view(key_heads, replies, group, room)
@@ -201,20 +205,20 @@ def normed(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     return weight * (wide * scale).to(x.dtype)
 
 
+def _query_key_value(x: Tensor, layer: Layer, shape: Shape, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Each (tokens, heads, size), query and key turned to their positions."""
+    return _parted(enter(x, layer, shape), norms_of(layer), shape.key_heads, (cos, sin), shape.epsilon)
+
+
 def _parted(
-    made: Tensor,
-    norms: tuple[Tensor, Tensor] | None,
-    heads: int,
-    key_heads: int,
-    turns: tuple[Tensor, Tensor],
-    epsilon: float,
+    made: Tensor, norms: tuple[Tensor, Tensor] | None, key_heads: int, turns: tuple[Tensor, Tensor], epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, key and value, each (tokens, heads, size), the first two normed and turned to their positions."""
+    """What the projections gave as query, key and value, the first two normed and turned to their positions."""
+    heads = made.shape[1] // turns[0].shape[-1] - 2 * key_heads
     query, key, value = made.unflatten(1, (heads + 2 * key_heads, -1)).split([heads, key_heads, key_heads], 1)
     if norms is not None:
         query, key = normed(query, norms[0], epsilon), normed(key, norms[1], epsilon)
-    cos, sin = (turn[:, None] for turn in turns)
-    return _turned(query, cos, sin), _turned(key, cos, sin), value
+    return _turned(query, *turns), _turned(key, *turns), value
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
