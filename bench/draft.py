@@ -4,9 +4,10 @@
     python bench/draft.py cpu [row …]    SmolLM2-135M's shape with random weights
 
 The floor is the time to read every weight that a token needs, once a token, at the rate at which this machine
-reads memory just then. The last column holds our logits against transformers' own (relative error; both round in
-bf16). KERNELS=1 tells on stderr where a draft's time goes. Nothing is asserted here; tests/training/engine is where
-the logits are. Models have random weights, so replies never end early.
+reads memory just then. The last column holds our logits against transformers' (relative error), and beside it those
+that transformers gives by its own cache: what rounding alone does. KERNELS=1 tells on stderr where a draft's time
+goes. Nothing is asserted here; tests/training/engine is where the logits are. Models have random weights, so replies
+never end early.
 """
 
 import json
@@ -19,7 +20,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ ROWS = {
     "static": "transformers generate, static cache, compiled",
     "nf4": "likeme over a base in 4 bits (nf4)",
 }
-TOGETHER = (("stock", "attention", "all-linear", "training"), ("generate", "static"), ("nf4",))  # one process each
+TOGETHER = (("stock", "attention", "all-linear", "training"), ("nf4",), ("generate", "static"))  # one process each
 ONLY_GPU = ("training", "static", "nf4")
 
 
@@ -64,16 +65,19 @@ def main() -> None:
 
 
 def _compare(device: str, wanted: list[str]) -> None:
-    found: dict[str, dict[str, Any]] = {}
+    """The table stands in its file after every row: a long one that is broken off takes nothing along."""
+    found: dict[str, dict[str, Any]] = {row: {"error": "not measured"} for row in wanted}
+    out = Path(os.environ.get("OUT", RESULTS)) / f"draft-{device}.txt"
+    head, table = _head(device, wanted), ""
     for group in TOGETHER:
-        if rows := [row for row in group if row in wanted]:
-            found |= _in_a_process(device, rows)
-    lines = [_line(row, found[row]) for row in wanted if row != "training"]
-    if "training" in found:
-        lines += ["", *_while_training(found["training"])]
-    table = "\n".join([*_head(device), *lines])
+        for result in _in_a_process(device, [row for row in group if row in wanted]):
+            found |= result
+            lines = [_line(row, found[row]) for row in wanted if row != "training"]
+            if "training" in wanted:
+                lines += ["", *_while_training(found["training"])]
+            table = "\n".join([*head, *lines])
+            out.write_text(table + "\n", encoding="utf-8")
     print(table)  # noqa: T201
-    (Path(os.environ.get("OUT", RESULTS)) / f"draft-{device}.txt").write_text(table + "\n", encoding="utf-8")
 
 
 def _rows(device: str, *rows: str) -> None:
@@ -96,20 +100,24 @@ def _measured(device: str, base: Any, row: str) -> dict[str, Any]:
     return _likeme(device, base, {"attention": ATTENTION, "all-linear": ALL}.get(row))
 
 
-def _head(device: str) -> list[str]:
+def _head(device: str, wanted: list[str]) -> list[str]:
     import torch
     import transformers
 
-    where = torch.cuda.get_device_name(0) if device == "gpu" else f"{torch.get_num_threads()} CPU threads"
+    where = f"{torch.get_num_threads()} CPU threads"
+    if device == "gpu":
+        asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]  # torch would take a part of its memory
+        where = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    rows = "" if wanted == [row for row in ROWS if device == "gpu" or row not in ONLY_GPU] else f" {' '.join(wanted)}"
     shape = "Qwen3-8B's shape, bf16" if device == "gpu" else "SmolLM2-135M's shape, fp32"
     cap = f", at most {CAP_GIB} GiB" if device == "gpu" else ""
     return [
-        f"python bench/draft.py {device}: {where}, torch {torch.__version__}, transformers {transformers.__version__}; "
-        f"{shape}, random weights{cap}",
+        f"python bench/draft.py {device}{rows}: {where}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}; {shape}, random weights{cap}",
         f"{REPLIES} x {TOKENS} tokens from a prompt of {PROMPT}, tokenising and reading them included",
         "",
         f"{'':48}{'ms':>8}{'(worst)':>9}{'floor':>8}{'/floor':>8}{'first token':>13}{'ready':>8}{'peak GiB':>10}"
-        f"{'logits':>9}",
+        f"{'logits':>9} (its own)",
     ]
 
 
@@ -118,7 +126,7 @@ def _line(row: str, it: dict[str, Any]) -> str:
         return f"{ROWS[row]:48}  {it['error']}"
     peak = f"{it['peak']:10.2f}" if "peak" in it else f"{'':10}"
     first = f"{it['first']:10.0f} ms" if "first" in it else f"{'':13}"
-    apart = f"{it['apart']:9.1e}" if "apart" in it else ""
+    apart = f"{it['apart'][0]:9.1e} ({it['apart'][1]:.1e})" if "apart" in it else ""
     return (
         f"{ROWS[row]:48}{it['ms']:8.0f}{it['worst']:9.0f}{it['floor']:8.0f}{it['ms'] / it['floor']:8.2f}{first}"
         f"{it['ready']:6.0f} s{peak}{apart}"
@@ -140,16 +148,17 @@ def _while_training(it: dict[str, Any]) -> list[str]:
     ]
 
 
-def _in_a_process(device: str, rows: list[str]) -> dict[str, dict[str, Any]]:
+def _in_a_process(device: str, rows: list[str]) -> Iterator[dict[str, dict[str, Any]]]:
+    if not rows:
+        return
+    yield {row: {"error": "its process died"} for row in rows}
     command = [sys.executable, __file__, "rows", device, *rows]
-    found: dict[str, dict[str, Any]] = {row: {"error": "its process died"} for row in rows}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("{"):
-                found |= json.loads(line)
                 print(line.strip(), file=sys.stderr, flush=True)  # noqa: T201
-    return found
+                yield json.loads(line)
 
 
 def _generate(device: str, base: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -200,20 +209,28 @@ def _likeme(device: str, base: Any, targets: Any) -> dict[str, Any]:
     return result | {"first": statistics.median(seen[-5:]) * 1e3}
 
 
-def _apart(base: Any, name: str | None) -> float:
-    """‖ours - transformers'‖ / ‖transformers'‖ over the logits of a prompt's end and three tokens more."""
+def _apart(base: Any, name: str | None) -> tuple[float, float]:
+    """Logits of a prompt's end and of three tokens more, ‖x - transformers'‖ / ‖transformers'‖: ours, and its own.
+
+    Its own: what transformers itself gives when it reads prompt and tokens one after the other, not in one go.
+    """
     import torch
 
     draw = random.Random(2)
     prompt, replies = _ids(PROMPT), [[draw.randrange(1000, 40_000) for _ in range(3)] for _ in range(REPLIES)]
+    given = torch.tensor([[*prompt, *reply] for reply in replies], device=base.device)
     with torch.no_grad(), base.speaking(name) as model:
-        given = torch.tensor([[*prompt, *reply] for reply in replies], device=base.device)
         wanted = model(input_ids=given, use_cache=False).logits[:, PROMPT - 1 :].float()
         writing = base.decoder.begin(None if name is None else model, prompt, REPLIES, TOKENS)
-        found = [writing.logits.float().clone()]
-        for ids in zip(*replies, strict=True):
-            found.append(writing.go_on(torch.tensor(ids, device=base.device)).float().clone())
-        return float((torch.stack(found, 1) - wanted).norm() / wanted.norm())
+        ours = [writing.logits.float().clone()]
+        ours += [writing.go_on(ids).float().clone() for ids in given[:, PROMPT:].unbind(1)]
+        read = model(input_ids=given[:, :PROMPT], use_cache=True, logits_to_keep=1)
+        its_own = [read.logits[:, -1].float()]
+        for ids in given[:, PROMPT:].unbind(1):
+            more = model(input_ids=ids[:, None], past_key_values=read.past_key_values, use_cache=True)
+            its_own.append(more.logits[:, -1].float())
+        apart = [float((torch.stack(one, 1) - wanted).norm() / wanted.norm()) for one in (ours, its_own)]
+    return apart[0], apart[1]
 
 
 def _training(base: Any) -> dict[str, Any]:
@@ -420,6 +437,7 @@ def _model(device: str) -> Any:
     shape = Qwen3Config(**SHAPES[device])
     with torch.device("meta"):
         model = Qwen3ForCausalLM(shape).to(dtype)
+    torch.manual_seed(0)
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             weight = torch.empty(parameter.shape, dtype=dtype, device=where)
