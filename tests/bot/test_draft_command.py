@@ -14,35 +14,37 @@ from tests.voice_fixtures import REPLIES, Script
 pytestmark = pytest.mark.slow
 
 
-async def draft(home: Path, url: str, *arguments: str) -> tuple[int, str]:
+async def draft(home: Path, url: str, *arguments: str) -> tuple[int, str, str]:
+    """Its exit code, and what it wrote to standard output and error."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bot", "draft", *arguments, "--home", str(home), "--json",
         env={**os.environ, "MODEL_URL": url},
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    said, _ = await process.communicate()
+    said, told = await process.communicate()
     assert process.returncode is not None
-    return process.returncode, said.decode()
+    return process.returncode, said.decode(), told.decode()
 
 
 async def test_a_message_becomes_drafts_in_the_chat_s_conversation(
     script: Script, scripted_url: str, tmp_path: Path
 ) -> None:
     await small_history(tmp_path)
-    code, said = await draft(tmp_path, scripted_url, "are you coming?", "--chat", "2000")
-    assert code == 0, said
+    code, said, told = await draft(tmp_path, scripted_url, "are you coming?", "--chat", "2000")
+    assert code == 0, told
     assert set(json.loads(said)["drafts"]) <= set(REPLIES)
     assert len(json.loads(said)["drafts"]) == 3
     assert script.asked[0][-1] == {"role": "user", "content": "are you coming?"}
-    told = script.asked[0][0]["content"]
-    assert "yep thing" in told, "before any training the model is shown how the owner answered this person"
+    asked = script.asked[0][0]["content"]
+    assert "yep thing" in asked, "before any training the model is shown how the owner answered this person"
 
 
 async def test_nothing_to_answer_is_told_in_one_line(scripted_url: str, tmp_path: Path) -> None:
     await small_history(tmp_path)
-    assert await draft(tmp_path, scripted_url, " ") != (0, "")
-    code, said = await draft(tmp_path, scripted_url, "hi", "--chat", "77")
-    assert code != 0
-    assert "There is no chat 77" in said
-    assert "Traceback" not in said
+    for arguments, reason in (((" ",), "nothing to answer"), (("hi", "--chat", "77"), "There is no chat 77")):
+        code, said, told = await draft(tmp_path, scripted_url, *arguments)
+        assert code != 0
+        assert said == ""
+        assert reason in told
+        assert "Traceback" not in told
