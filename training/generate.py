@@ -106,7 +106,11 @@ def _begun(
     with base.speaking(adapter) as model:
         if base.decoder is not None:
             voice = None if adapter is None else model
-            writing = base.decoder.begin(voice, prompt, sampling.n, sampling.max_tokens)
+            try:
+                writing = base.decoder.begin(voice, prompt, sampling.n, sampling.max_tokens)
+            except torch.OutOfMemoryError:  # a training may have taken what was free; other shapes' graphs make room
+                base.decoder.release()
+                writing = base.decoder.begin(voice, prompt, sampling.n, sampling.max_tokens)
             if writing is not None:
                 return writing.logits, writing.go_on
     output = model(input_ids=torch.tensor([prompt], device=base.device), use_cache=True, logits_to_keep=1)

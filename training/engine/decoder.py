@@ -81,6 +81,8 @@ class Decoder:
         state.prompt.copy_(self._embeddings(ids))
         state.length.fill_(len(prompt))
         state.place.zero_()
+        # First what goes on from a prompt: where memory is short, that shows before a word is written.
+        self._prepare("go on", adapted, sizes, lambda: self._write(self._layers[adapted], state))
         self._run("read", adapted, sizes, lambda: self._read(self._layers[adapted], state))
         return Writing(state, replies, lambda ids: self._go_on(adapted, sizes, state, ids))
 
@@ -94,9 +96,11 @@ class Decoder:
             writing.go_on(torch.zeros(replies, dtype=torch.long, device=self._device))
 
     def release(self) -> None:
-        """Give the memory of all shapes back."""
+        """Give the memory of all shapes back, and what lies about unused."""
         self._graphs.clear()
         self._states.clear()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _adapted(self, voice: Any | None) -> tuple[int, ...] | None:
         """Which groups of linear layers a voice changes; None: it does not fit."""
@@ -130,10 +134,15 @@ class Decoder:
         if not self._captures:
             work()
             return
+        self._prepare(what, adapted, sizes, work)
+        self._graphs[what, adapted, sizes].replay()
+
+    def _prepare(
+        self, what: str, adapted: tuple[int, ...], sizes: tuple[int, int, int], work: Callable[[], None]
+    ) -> None:
         key = (what, adapted, sizes)
-        if key not in self._graphs:
+        if self._captures and key not in self._graphs:
             self._graphs[key] = _captured(work, next(iter(self._graphs.values())).pool() if self._graphs else None)
-        self._graphs[key].replay()
 
     def _read(self, model: Sequence[layers.Layer], state: "_State") -> None:
         cos, sin = (turns[: len(state.prompt)] for turns in self._turns)

@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.engine import packed
 from training.engine.dora import DoraLinear
+from training.engine.packed import Packed
 
 SPARE = 16  # rows behind each weight: the largest rank of a voice that rides along
 FEW = 16  # tokens up to which B·(Ax) is summed elementwise on a GPU: that melts into its neighbours, a product does not
@@ -23,11 +25,12 @@ GROUPS = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"),
 class Linear(NamedTuple):
     """Layers that read the same input, side by side."""
 
-    weight: Tensor  # (rows + spare, columns): W's rows, then the voice's A
+    weight: Tensor  # (rows + spare, columns): W's rows, then the voice's A; over 4 bits A alone
     rows: int
     bias: Tensor | None  # (rows,)
     up: Tensor | None  # (rows, spare): s·B of each layer in its own columns; None: no voice
     gain: Tensor | None  # (rows,) g, fp32
+    packed: Packed | None = None  # W, where it is in 4 bits
 
 
 class Layer(NamedTuple):
@@ -79,6 +82,10 @@ def modules(layer: Any) -> list[list[Any]]:
 
 
 def _gathered(layers: Sequence[Any]) -> Linear:
+    if all(map(packed.is_packed, layers)):
+        together = packed.gather(layers)
+        spare = together.scales.new_zeros(SPARE * len(layers), 2 * together.numbers.shape[1])
+        return Linear(spare, len(together.numbers), _bias(layers, spare), None, None, together)
     if any(type(layer) is not nn.Linear for layer in layers):
         raise ValueError("its weights are quantised or otherwise special")
     rows = sum(layer.out_features for layer in layers)
@@ -90,10 +97,13 @@ def _gathered(layers: Sequence[Any]) -> Linear:
         part.copy_(layer.weight)
         layer.weight.data = part
         begin += layer.out_features
-    bias = None
-    if any(layer.bias is not None for layer in layers):
-        bias = torch.cat([first.new_zeros(la.out_features) if la.bias is None else la.bias.data for la in layers])
-    return Linear(weight, rows, bias, None, None)
+    return Linear(weight, rows, _bias(layers, first), None, None)
+
+
+def _bias(layers: Sequence[Any], like: Tensor) -> Tensor | None:
+    if all(layer.bias is None for layer in layers):
+        return None
+    return torch.cat([like.new_zeros(la.out_features) if la.bias is None else la.bias.data for la in layers])
 
 
 def adapted(layers: Sequence[Any]) -> bool:
@@ -108,15 +118,15 @@ def fits(layers: Sequence[Any]) -> bool:
 
 def room(linear: Linear) -> Linear:
     """`linear` with room for a voice."""
-    spare = linear.weight.shape[0] - linear.rows
-    up = linear.weight.new_zeros(linear.rows, spare)
+    up = linear.weight.new_zeros(linear.rows, len(_spare(linear)))
     return linear._replace(up=up, gain=torch.ones(linear.rows, device=up.device))
 
 
 def write(linear: Linear, layers: Sequence[Any]) -> None:
     """Put a voice's A, B and g into the room that `room` made, in place."""
     assert linear.up is not None and linear.gain is not None
-    linear.weight[linear.rows :].zero_()
+    spare = _spare(linear)
+    spare.zero_()
     linear.up.zero_()
     linear.gain.fill_(1)
     row = 0
@@ -125,10 +135,15 @@ def write(linear: Linear, layers: Sequence[Any]) -> None:
         end = row + int(module.out_features)
         if isinstance(layer, DoraLinear):
             rank, column = layer.lora_A.shape[0], number * SPARE
-            linear.weight[linear.rows + column : linear.rows + column + rank].copy_(layer.lora_A)
+            spare[column : column + rank].copy_(layer.lora_A)
             linear.up[row:end, column : column + rank].copy_(layer.lora_B * layer.scaling)
             linear.gain[row:end].copy_(layer.magnitude * layer.inverse_norm)
         row = end
+
+
+def _spare(linear: Linear) -> Tensor:
+    """The rows for a voice's A."""
+    return linear.weight if linear.packed is not None else linear.weight[linear.rows :]
 
 
 def read(x: Tensor, layer: Layer, shape: Shape, cos: Tensor, sin: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -235,8 +250,8 @@ def _rest(x: Tensor, attended: Tensor, layer: Layer, shape: Shape) -> Tensor:
 def _project(x: Tensor, linear: Linear) -> Tensor:
     """(tokens, columns) -> (tokens, rows)."""
     if linear.up is None or linear.gain is None:
-        return F.linear(x, linear.weight[: linear.rows], linear.bias)
-    made = F.linear(x, linear.weight)
+        return F.linear(x, _whole(linear)[: linear.rows], linear.bias)
+    made = F.linear(x, _whole(linear))
     plain, low = made[:, : linear.rows].float(), made[:, linear.rows :]
     if x.is_cuda and len(x) <= FEW:
         raised = (low[:, None].float() * linear.up.float()).sum(-1)
@@ -244,3 +259,11 @@ def _project(x: Tensor, linear: Linear) -> Tensor:
         raised = F.linear(low, linear.up).float()
     tuned: Tensor = linear.gain * (plain + raised)
     return (tuned if linear.bias is None else tuned + linear.bias).to(x.dtype)
+
+
+def _whole(linear: Linear) -> Tensor:
+    """W's rows, then the voice's A: (rows + spare, columns)."""
+    if linear.packed is None:
+        return linear.weight
+    plain = packed.unpack(linear.packed)
+    return plain if linear.up is None else torch.cat((plain, linear.weight))
