@@ -6,78 +6,140 @@
 stock: the conversation alone. prompted: his manner and similar exchanges before it, nothing trained. tuned: trained on
 `examples`, the conversation alone. tuned + retrieval: trained, and told. What is retrieved is always older than the
 reply that is foretold. The verifier (character 3-5-grams, logistic regression) has learned his replies against what
-others wrote to him; it says how often a way's reply is more like him than stock's. Nothing is asserted here.
+others wrote to him; it says how often a way's reply is more like him than stock's. "one draw" is the model's first
+reply as it comes; "best draft" is what the product would put first: drafting's own rounds, checks and order, except
+that words of other chats are looked for in the replies that were learned. Nothing is asserted here.
 """
 
 import asyncio
 import gzip
 import json
-import math
 import os
 import random
-import statistics
+import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 CORPUS = "irc_tdonohue"
 DATA = ROOT / "build" / "day-one.json.gz"
+MADE = ROOT / "build" / "day-one"
 LEARNED, HELD_OUT = 6128, 322  # the article's
 LONGEST_PROMPT = 1024
+AT_ONCE = {"cpu": 32, "cuda": 700}  # replies in one batch
 Prompt = list[dict[str, str]]
 
 
 def main() -> None:
     """See above."""
-    if sys.argv[1:] == ["data"] or not DATA.exists():
+    what, *given = sys.argv[1:] or ["all"]
+    if what == "data" or not DATA.exists():
         with tempfile.TemporaryDirectory() as home:
+            DATA.parent.mkdir(exist_ok=True)
             DATA.write_bytes(gzip.compress(json.dumps(asyncio.run(_asked(Path(home)))).encode()))
-    if sys.argv[1:] != ["data"]:
-        _compare(*(int(given) if given else None for given in [*sys.argv[1:], "", ""][:2]))
+    if what == "train":
+        _train(_data(*given)[0])
+    elif what == "way":
+        _way(given[0], *_data(*given[1:]))
+    elif what != "data":
+        sizes = [] if what == "all" else [what, *given]
+        _compare(sizes, *_data(*sizes))
 
 
-def _compare(examples: int | None, held_out: int | None) -> None:
-    from bot.voice import MAX_TOKENS
-    from training.engine.model import load_base
-
+def _data(examples: str = "", held_out: str = "") -> tuple[list[Any], list[Any]]:
     kept = json.loads(gzip.decompress(DATA.read_bytes()))
-    learn, asked = kept["learn"][:examples], kept["asked"][:held_out]
-    base = load_base(os.environ.get("BASE_MODEL", "smollm2"), ROOT / "build" / "models")
-    voice = _trained(base, learn)
-    others = [e[-2]["content"] for e in learn]
-    verifier = _verifier([e[-1]["content"] for e in learn], others)
-    real = [reply for _, _, reply in asked]
-    ways = {
-        "stock": (None, [plain for plain, _, _ in asked]),
-        "prompted": (None, [told for _, told, _ in asked]),
-        "tuned": (voice, [plain for plain, _, _ in asked]),
-        "tuned + retrieval": (voice, [told for _, told, _ in asked]),
-    }
+    return kept["learn"][: int(examples or LEARNED)], kept["asked"][: int(held_out or HELD_OUT)]
+
+
+def _compare(sizes: list[str], learn: list[Any], asked: list[Any]) -> None:
+    """Each part in a process of its own; on a GPU, which one process leaves idle, side by side."""
+    import torch
+
+    from training.dataset.sampling import MAX_TOKENS, TEMPERATURE, TOP_P
+    from training.evaluation.judges import Verifier
+
+    shutil.rmtree(MADE, ignore_errors=True)
+    MADE.mkdir(parents=True)
+    for parts in ([["train"], ["way", "stock"], ["way", "prompted"]], [["way", "tuned"], ["way", "tuned + retrieval"]]):
+        running = []
+        for part in parts:
+            running.append(subprocess.Popen([sys.executable, __file__, *part, *sizes]))
+            if not torch.cuda.is_available():
+                running[-1].wait()
+        if any(process.wait() for process in running):
+            sys.exit("a part failed: see above")
+    trained = json.loads((MADE / "train.json").read_text())
     lines = [
-        f"python bench/day_one.py: {CORPUS}, {base.name} on {base.device.type}, trained on {len(learn):,} examples, "
-        f"{len(asked)} held-out prompts, replies of at most {MAX_TOKENS} tokens",
-        f"{'':20}{'loss':>8}{'more like him than stock (95 %)':>34}{'words':>8}{'empty':>8}{'cut':>8}",
+        f"python bench/day_one.py: {CORPUS}, {trained['model']} on {trained['device']}, recipe {trained['recipe']} "
+        f"({trained['seconds']:.0f} s), {len(learn):,} examples, {len(asked)} held-out prompts; "
+        f"temperature {TEMPERATURE}, top-p {TOP_P}, {MAX_TOKENS} tokens",
+        "",
+        f"{'':18}{'':7}  {'one draw:':40}best draft:",
+        f"{'':18}{'loss':>7}  {_HEAD}   {_HEAD}",
     ]
-    drawn = {name: _draw(base, adapter, prompts) for name, (adapter, prompts) in ways.items()}
-    for name, (adapter, prompts) in ways.items():
-        texts = [text for text, _ in drawn[name]]
-        likeness = "" if name == "stock" else _preferred(verifier, texts, [text for text, _ in drawn["stock"]])
-        lines.append(_line(name, _loss(base, adapter, prompts, real), likeness, texts, drawn[name]))
-    likeness = _preferred(verifier, real, [text for text, _ in drawn["stock"]])
-    lines.append(_line("himself", None, likeness, real, [(text, True) for text in real]))
+    verifier = Verifier([e[-1]["content"] for _, e in learn], [e[-2]["content"] for _, e in learn])
+    ways = {name: json.loads((MADE / f"{name}.json").read_text()) for name in WAYS}
+    stock = {kind: [text for text, _ in ways["stock"][kind]] for kind in ("first", "best")}
+    for name, it in ways.items():
+        columns = [_columns(verifier, it[kind], None if name == "stock" else stock[kind]) for kind in stock]
+        lines.append(f"{name:18}{it['loss']:7.3f}  {'   '.join(columns)}")
+    real = [(reply, True) for _, _, reply, _ in asked]
+    lines.append(f"{'himself':18}{'':7}  {'   '.join(_columns(verifier, real, stock[kind]) for kind in stock)}")
     table = "\n".join(lines)
     print(table)  # noqa: T201
     out = Path(os.environ.get("OUT", ROOT / "bench" / "results"))
     (out / "day-one.txt").write_text(table + "\n", encoding="utf-8")
 
 
+def _way(name: str, learn: list[Any], asked: list[Any]) -> None:
+    """What a way foresees and writes, to build/day-one/."""
+    plain, told, real, chats = (list(column) for column in zip(*asked, strict=True))
+    base, elsewhere = _base(), _elsewhere(learn)
+    adapter, prompts = None, told if WAYS[name].told else plain
+    if WAYS[name].tuned:
+        adapter = "tuned"
+        base.load(adapter, MADE / "run" / "adapter")
+    loss = _loss(base, adapter, prompts, real)
+    first, best = _drawn(base, adapter, prompts, lambda text, i: elsewhere(text, chats[i]))
+    made = {"loss": loss, "first": [(d.text, d.whole) for d in first], "best": [(d.text, d.whole) for d in best]}
+    (MADE / f"{name}.json").write_text(json.dumps(made))
+    _note(f"{name} is drawn")
+
+
+def _base() -> Any:
+    from training.engine.model import load_base
+
+    return load_base(os.environ.get("BASE_MODEL", "smollm2"), ROOT / "build" / "models")
+
+
+@dataclass(frozen=True)
+class Way:
+    """What a way has of the owner."""
+
+    tuned: bool
+    told: bool
+
+
+WAYS = {
+    "stock": Way(False, False),
+    "prompted": Way(False, True),
+    "tuned": Way(True, False),
+    "tuned + retrieval": Way(True, True),
+}
+_HEAD = f"{'over stock (95 %)':>20}{'words':>7}{'empty':>7}{'cut':>6}"
+
+
 async def _asked(home: Path) -> dict[str, Any]:
-    """What is learned, and (plain prompt, told prompt, real reply) of what is held out; each in a drawn order."""
+    """What is learned, and (plain prompt, told prompt, real reply, chat) of what is held out; each in a drawn order."""
     from bot.drafting import Drafting
     from bot.history import build_dataset
     from bot.voice import Voice
@@ -101,75 +163,129 @@ async def _asked(home: Path) -> dict[str, Any]:
             said = await history.messages(database, example.chat_id)
             when = next(m.date for m in said if m.message_id == example.message_id)
             told = await drafting.introduced(context, example.chat_id, before=when)
-            asked.append((list(plain), told, reply["content"]))
-    return {"learn": [list(example.messages) for example in learn], "asked": asked}
+            asked.append((list(plain), told, reply["content"], example.chat_id))
+    return {"learn": [(example.chat_id, list(example.messages)) for example in learn], "asked": asked}
 
 
-def _trained(base: Any, learn: Sequence[Prompt]) -> str:
+def _train(learn: list[Any]) -> None:
+    """By the base model's own recipe, whatever the device."""
     from training.engine import loop, recipe
+    from training.engine.model import EMBEDDED
     from training.jobs import default_recipe
 
-    chosen = recipe.load(default_recipe(base))
-    with tempfile.TemporaryDirectory() as folder:
-        result = loop.train(base, chosen, [list(e) for e in learn], [], Path(folder), _told, lambda: "go on", 0)
-        assert result.adapter is not None
-        base.load("tuned", result.adapter)
-    return "tuned"
+    base = _base()
+    name = os.environ.get("RECIPE") or ("embedded" if base.name == EMBEDDED else default_recipe(base))
+    examples = [example for _, example in learn]
+    result = loop.train(base, recipe.load(name), examples, [], MADE / "run", _told, lambda: "go on", 0)
+    made = {"model": base.name, "device": base.device.type, "recipe": name, "seconds": result.seconds}
+    (MADE / "train.json").write_text(json.dumps(made))
 
 
 def _told(event: dict[str, Any]) -> None:
-    if event.get("step", 1) % 5 == 0 and "train_loss" in event:
-        print(f"step {event['step']} of {event['total_steps']}", file=sys.stderr, flush=True)  # noqa: T201
+    if event.get("step", 1) % 50 == 0 and "train_loss" in event:
+        _note(f"step {event['step']} of {event['total_steps']}, about {event['eta_seconds']:.0f} s to go")
 
 
-def _draw(base: Any, adapter: str | None, prompts: Sequence[Prompt]) -> list[tuple[str, bool]]:
-    """(reply, whether it ended by itself), as a draft is drawn but not chosen."""
-    from bot.voice import MAX_TOKENS, TEMPERATURE, TOP_P
-    from training.generate import Sampling, complete
+def _drawn(
+    base: Any, adapter: str | None, prompts: Sequence[Prompt], elsewhere: Callable[[str, int], bool]
+) -> tuple[list[Any], list[Any]]:
+    """Each prompt's first reply as it comes, and the draft that would stand first on its card; "" where none is fit."""
+    from bot.suitable import DRAFTS, SPARE, TRIES, Drawn, different, suitable
+    from training.dataset.render import Turn
 
-    drawn = []
-    for number, prompt in enumerate(prompts):
-        sampling = Sampling(temperature=TEMPERATURE, top_p=TOP_P, max_tokens=MAX_TOKENS, seed=number)
-        reply = complete(base, adapter, prompt, sampling).completions[0]
-        drawn.append((reply.text, reply.finish_reason == "stop"))
-    return drawn
+    contexts = [[Turn(m["role"], m["content"]) for m in prompt if m["role"] != "system"] for prompt in prompts]
+    fit: list[list[str]] = [[] for _ in prompts]
+    first: list[Drawn] = []
+    source: dict[tuple[int, str], Drawn] = {}
+    for attempt in range(TRIES):
+        missing = [DRAFTS - len(different(found, DRAFTS)) for found in fit]
+        wanted = [i for i, number in enumerate(missing) for _ in range(number + SPARE) if number]
+        drawn = _replies(base, adapter, [prompts[i] for i in wanted], attempt)
+        if not attempt:
+            first = drawn[:: DRAFTS + SPARE]
+        for i, one in zip(wanted, drawn, strict=True):
+            text = suitable(one, contexts[i])
+            if text is not None and not elsewhere(text, i):
+                fit[i].append(text)
+                source[i, text] = one
+    best = [next(iter(different(found, DRAFTS)), "") for found in fit]
+    return first, [Drawn(text, not text or _ends_whole(source[i, text], text)) for i, text in enumerate(best)]
+
+
+def _ends_whole(drawn: Any, shown: str) -> bool:
+    """Whether what is shown of a reply ends where the reply, a line or a sentence of it does."""
+    line = shown.splitlines()[-1]
+    lines = [one.strip() for one in drawn.text.splitlines()]
+    return drawn.whole or line in lines[:-1] or line.endswith((".", "!", "?", "…", ")"))
+
+
+def _replies(base: Any, adapter: str | None, prompts: Sequence[Prompt], seed: int) -> list[Any]:
+    """One reply to each, in batches of about one length, by transformers' own batched decoding."""
+    import torch
+
+    from bot.suitable import Drawn
+    from training.dataset.render import encode_prompt
+    from training.dataset.sampling import MAX_TOKENS, TEMPERATURE, TOP_P
+
+    encoded = [encode_prompt(base.tokenizer, prompt) for prompt in prompts]
+    order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
+    end, padding = base.tokenizer.convert_tokens_to_ids("<|im_end|>"), base.tokenizer.pad_token_id
+    found: dict[int, Any] = {}
+    torch.manual_seed(seed)
+    for start in range(0, len(order), AT_ONCE[base.device.type]):
+        batch = order[start : start + AT_ONCE[base.device.type]]
+        longest = len(encoded[batch[0]])
+        ids = torch.tensor([[padding] * (longest - len(encoded[i])) + encoded[i] for i in batch], device=base.device)
+        mask = torch.tensor([[0] * (longest - len(encoded[i])) + [1] * len(encoded[i]) for i in batch])
+        with torch.inference_mode(), base.speaking(adapter) as model:
+            drawn = model.generate(
+                input_ids=ids, attention_mask=mask.to(base.device), max_new_tokens=MAX_TOKENS, do_sample=True,
+                temperature=TEMPERATURE, top_p=TOP_P, top_k=0, repetition_penalty=1.0,
+            )  # fmt: skip
+        for i, reply in zip(batch, drawn[:, longest:].tolist(), strict=True):
+            found[i] = Drawn(base.tokenizer.decode(reply, skip_special_tokens=True).strip(), whole=end in reply)
+    return [found[i] for i in range(len(encoded))]
+
+
+def _elsewhere(learn: Sequence[tuple[int, Prompt]]) -> Callable[[str, int], bool]:
+    """Whether a text repeats a long run of words of a reply that was learned from another chat."""
+    from bot.suitable import RUN_WORDS
+    from training.dataset.copies import normalised
+
+    def runs(text: str) -> list[tuple[str, ...]]:
+        words = normalised(text).split()
+        return [tuple(words[i : i + RUN_WORDS]) for i in range(len(words) - RUN_WORDS + 1)]
+
+    chats: defaultdict[tuple[str, ...], set[int]] = defaultdict(set)
+    for chat, example in learn:
+        for run in runs(example[-1]["content"]):
+            chats[run].add(chat)
+    return lambda text, chat: any(chats.get(run, {chat}) - {chat} for run in runs(text))
 
 
 def _loss(base: Any, adapter: str | None, prompts: Sequence[Prompt], real: Sequence[str]) -> float:
     from training.dataset.render import encode_example
-    from training.evaluation.voice import held_out_loss
+    from training.evaluation.voice import loss_of
 
     examples = [[*prompt, {"role": "assistant", "content": reply}] for prompt, reply in zip(prompts, real, strict=True)]
     encoded = [encode_example(base.tokenizer, example, LONGEST_PROMPT) for example in examples]
-    return float(held_out_loss(base, adapter, encoded, LONGEST_PROMPT).loss)
+    with base.speaking(adapter) as model:
+        return float(loss_of(base, model, encoded, LONGEST_PROMPT).loss)
 
 
-def _verifier(own: Sequence[str], others: Sequence[str]) -> Any:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
-    vectors = TfidfVectorizer(analyzer="char", ngram_range=(3, 5), min_df=2, sublinear_tf=True)
-    judge = make_pipeline(vectors, LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000))
-    return judge.fit([*own, *others], [1] * len(own) + [0] * len(others))
-
-
-def _preferred(verifier: Any, texts: Sequence[str], stock: Sequence[str]) -> str:
-    """How often, with Wilson's interval."""
-    ours, theirs = verifier.decision_function(list(texts)), verifier.decision_function(list(stock))
-    n, wins = len(texts), sum(a > b for a, b in zip(ours, theirs, strict=True))
-    share, z = wins / n, 1.96
-    middle, spread = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low, high = (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
-    return f"{share:.0%} of {n} ({low:.0%}–{high:.0%})"
+def _columns(verifier: Any, drawn: Sequence[tuple[str, bool]], stock: Sequence[str] | None) -> str:
+    """How often more like him than stock (Wilson's interval), mean words of what is said, shares of silent and cut."""
+    texts, won = [text for text, _ in drawn], ""
+    if stock is not None:
+        it = verifier.compare(texts, stock).single
+        won = f"{it.share:.0%} ({it.low:.0%}–{it.high:.0%})"
+    words = mean([len(text.split()) for text in texts if text.strip()] or [0])
+    empty, cut = mean(not text.strip() for text in texts), mean(not whole for _, whole in drawn)
+    return f"{won:>20}{words:7.1f}{empty:7.1%}{cut:6.0%}"
 
 
-def _line(name: str, loss: float | None, likeness: str, texts: Sequence[str], drawn: Sequence[tuple[str, bool]]) -> str:
-    words = statistics.mean(len(text.split()) for text in texts)
-    empty = sum(not text.strip() for text in texts) / len(texts)
-    cut = sum(not whole for _, whole in drawn) / len(drawn)
-    shown = f"{loss:.3f}" if loss is not None else ""
-    return f"{name:20}{shown:>8}{likeness:>34}{words:8.1f}{empty:8.0%}{cut:8.0%}"
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

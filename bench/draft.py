@@ -1,11 +1,13 @@
 """How fast drafts are written: three replies of 32 tokens to a prompt of 200, as libraries do it and as likeme does.
 
-    python bench/draft.py gpu    Qwen3-8B's shape with random weights, memory capped at 22 GiB
-    python bench/draft.py cpu    SmolLM2-135M's shape with random weights
+    python bench/draft.py gpu [row …]    Qwen3-8B's shape with random weights, memory capped at 22 GiB
+    python bench/draft.py cpu [row …]    SmolLM2-135M's shape with random weights
 
 The floor is the time to read every weight that a token needs, once a token, at the rate at which this machine
-reads memory just then. Each case in a process of its own. Nothing is asserted here; tests/training/engine shows that
-the logits are transformers'. Models have random weights, so replies never end early.
+reads memory just then. The last column holds our logits against transformers' (relative error), and beside it those
+that transformers gives by its own cache: what rounding alone does. KERNELS=1 tells on stderr where a draft's time
+goes. Nothing is asserted here; tests/training/engine is where the logits are. Models have random weights, so replies
+never end early.
 """
 
 import json
@@ -14,14 +16,18 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from training.dataset.sampling import TEMPERATURE, TOP_P  # noqa: E402
+
 RESULTS = ROOT / "bench" / "results"
 CAP_GIB = 22
 PROMPT, REPLIES, TOKENS = 200, 3, 32
@@ -34,105 +40,140 @@ SHAPES = {
                 tie_word_embeddings=True),
 }  # fmt: skip
 ATTENTION, ALL = ("q_proj", "k_proj", "v_proj", "o_proj"), "all-linear"
-CASES: dict[str, tuple[str, Any]] = {
-    "transformers generate, num_return_sequences=3": ("generate", {}),
-    "transformers generate, static cache, compiled": ("generate", {"cache_implementation": "static"}),
-    "likeme, stock model": ("likeme", None),
-    "likeme, DoRA on attention": ("likeme", ATTENTION),
-    "likeme, DoRA on every linear layer": ("likeme", ALL),
+ROWS = {
+    "stock": "likeme, stock model",
+    "attention": "likeme, DoRA on attention",
+    "all-linear": "likeme, DoRA on every linear layer",
+    "training": "drafts while a voice is trained",
+    "generate": "transformers generate, num_return_sequences=3",
+    "static": "transformers generate, static cache, compiled",
+    "nf4": "likeme over a base in 4 bits (nf4)",
 }
+TOGETHER = (("stock", "attention", "all-linear", "training"), ("nf4",), ("generate", "static"))  # one process each
+ONLY_GPU = ("training", "static", "nf4")
 
 
 def main() -> None:
     """See above."""
-    what = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if what in SHAPES:
-        _compare(what)
-    elif what == "case":
-        device, kind, options = sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
-        print(json.dumps({"generate": _generate, "likeme": _likeme, "training": _training}[kind](device, options)))  # noqa: T201
+    what, *given = sys.argv[1:] or ["--help"]
+    if what in SHAPES and all(row in ROWS for row in given):
+        _compare(what, given or [row for row in ROWS if what == "gpu" or row not in ONLY_GPU])
+    elif what == "rows":
+        _rows(*given)
     else:
         sys.exit(__doc__)
 
 
-def _compare(device: str) -> None:
-    lines = []
-    for name, (kind, options) in CASES.items():
-        if device == "cpu" and kind == "generate" and options:
-            continue  # compiling for the CPU is another story
-        lines.append(_line(name, _in_a_process(device, kind, options)))
-        print(lines[-1], file=sys.stderr, flush=True)  # noqa: T201
-    if device == "gpu":
-        lines += ["", *_while_training(_in_a_process(device, "training", None))]
-    table = "\n".join([*_head(device), *lines])
+def _compare(device: str, wanted: list[str]) -> None:
+    """The table stands in its file after every row: a long one that is broken off takes nothing along."""
+    found: dict[str, dict[str, Any]] = {row: {"error": "not measured"} for row in wanted}
+    out = Path(os.environ.get("OUT", RESULTS)) / f"draft-{device}.txt"
+    head, table = _head(device, wanted), ""
+    for group in TOGETHER:
+        for result in _in_a_process(device, [row for row in group if row in wanted]):
+            found |= result
+            lines = [_line(row, found[row]) for row in wanted if row != "training"]
+            if "training" in wanted:
+                lines += ["", *_while_training(found["training"])]
+            table = "\n".join([*head, *lines])
+            out.write_text(table + "\n", encoding="utf-8")
     print(table)  # noqa: T201
-    (Path(os.environ.get("OUT", RESULTS)) / f"draft-{device}.txt").write_text(table + "\n", encoding="utf-8")
 
 
-def _head(device: str) -> list[str]:
+def _rows(device: str, *rows: str) -> None:
+    """In a process of its own: each row as a line of JSON as soon as it is there."""
+    base = _base(device, quantised=rows == ("nf4",))
+    for row in rows:
+        try:
+            found = _measured(device, base, row)
+        except Exception as error:
+            traceback.print_exc()
+            found = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:150]}
+        print(json.dumps({row: found}), flush=True)  # noqa: T201
+
+
+def _measured(device: str, base: Any, row: str) -> dict[str, Any]:
+    if row == "training":
+        return _training(base)
+    if row in ("generate", "static"):
+        return _generate(device, base, {"cache_implementation": "static"} if row == "static" else {})
+    return _likeme(device, base, {"attention": ATTENTION, "all-linear": ALL}.get(row))
+
+
+def _head(device: str, wanted: list[str]) -> list[str]:
     import torch
     import transformers
 
-    where = torch.cuda.get_device_name(0) if device == "gpu" else f"{torch.get_num_threads()} CPU threads"
+    where = f"{torch.get_num_threads()} CPU threads"
+    if device == "gpu":
+        asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]  # torch would take a part of its memory
+        where = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    rows = "" if wanted == [row for row in ROWS if device == "gpu" or row not in ONLY_GPU] else f" {' '.join(wanted)}"
     shape = "Qwen3-8B's shape, bf16" if device == "gpu" else "SmolLM2-135M's shape, fp32"
     cap = f", at most {CAP_GIB} GiB" if device == "gpu" else ""
     return [
-        f"python bench/draft.py {device}: {where}, torch {torch.__version__}, transformers {transformers.__version__}; "
-        f"{shape}, random weights{cap}",
+        f"python bench/draft.py {device}{rows}: {where}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}; {shape}, random weights{cap}",
         f"{REPLIES} x {TOKENS} tokens from a prompt of {PROMPT}, tokenising and reading them included",
         "",
-        f"{'':50}{'ms':>8}{'(worst)':>9}{'floor':>8}{'/floor':>8}{'first token':>13}{'ready':>8}{'peak GiB':>10}",
+        f"{'':48}{'ms':>8}{'(worst)':>9}{'floor':>8}{'/floor':>8}{'first token':>13}{'ready':>8}{'peak GiB':>10}"
+        f"{'logits':>9} (its own)",
     ]
 
 
-def _line(name: str, it: dict[str, Any]) -> str:
+def _line(row: str, it: dict[str, Any]) -> str:
     if "error" in it:
-        return f"{name:50}  {it['error']}"
+        return f"{ROWS[row]:48}  {it['error']}"
     peak = f"{it['peak']:10.2f}" if "peak" in it else f"{'':10}"
     first = f"{it['first']:10.0f} ms" if "first" in it else f"{'':13}"
+    apart = f"{it['apart'][0]:9.1e} ({it['apart'][1]:.1e})" if "apart" in it else ""
     return (
-        f"{name:50}{it['ms']:8.0f}{it['worst']:9.0f}{it['floor']:8.0f}{it['ms'] / it['floor']:8.2f}{first}"
-        f"{it['ready']:6.0f} s{peak}"
+        f"{ROWS[row]:48}{it['ms']:8.0f}{it['worst']:9.0f}{it['floor']:8.0f}{it['ms'] / it['floor']:8.2f}{first}"
+        f"{it['ready']:6.0f} s{peak}{apart}"
     )
 
 
 def _while_training(it: dict[str, Any]) -> list[str]:
     if "error" in it:
-        return [f"drafts while a voice is trained: {it['error']}"]
+        return [f"{ROWS['training']}: {it['error']}"]
     return [
-        f"while a voice is trained (16 examples a step), {it['drafts']} drafts, one every {it['every_ms']} ms:",
+        f"while a voice is trained (recipe fast, 16 examples of {it['tokens']} tokens a step), "
+        f"{it['drafts']} drafts, one every {it['every_ms']} ms:",
         f"  a draft     p50 {it['p50']:.0f} ms, p95 {it['p95']:.0f} ms, waiting for the step before it included; "
         f"alone {it['alone']:.0f} ms",
-        f"  a step      {it['step_alone']:.0f} ms alone, {it['step_with']:.0f} ms on average with the drafts between: "
-        f"each draft costs the training {it['cost']:.0f} ms; peak {it['peak']:.2f} GiB",
+        f"  a step      {it['step_alone']:.0f} ms alone; with the drafts between {it['step_with']:.0f} ms on average: "
+        f"a draft costs the training {it['cost']:.0f} ms",
+        f"  the voice   writes the same words before, while and after: {'yes' if it['same'] else 'NO'}; "
+        f"peak {it['peak']:.2f} GiB",
     ]
 
 
-def _in_a_process(device: str, kind: str, options: Any) -> dict[str, Any]:
-    command = [sys.executable, __file__, "case", device, kind, json.dumps(options)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        sys.stderr.write(done.stderr[-3000:])
-        return {"error": (done.stderr.strip().splitlines() or ["?"])[-1][:150]}
-    result: dict[str, Any] = json.loads(lines[-1])
-    return result
+def _in_a_process(device: str, rows: list[str]) -> Iterator[dict[str, dict[str, Any]]]:
+    if not rows:
+        return
+    yield {row: {"error": "its process died"} for row in rows}
+    command = [sys.executable, __file__, "rows", device, *rows]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("{"):
+                print(line.strip(), file=sys.stderr, flush=True)  # noqa: T201
+                yield json.loads(line)
 
 
-def _generate(device: str, options: dict[str, Any]) -> dict[str, Any]:
+def _generate(device: str, base: Any, options: dict[str, Any]) -> dict[str, Any]:
     """What a person writes first: transformers' own generate."""
     import torch
 
-    model = _model(device)
-    prompt = torch.tensor([_prompt()], device=model.device)
+    prompt = torch.tensor([_ids(PROMPT)], device=base.device)
 
     def draw() -> None:
-        drawn = model.generate(
+        drawn = base.model.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
             do_sample=True,
-            temperature=0.8,
-            top_p=0.9,
+            temperature=TEMPERATURE,
+            top_p=TOP_P,
             num_return_sequences=REPLIES,
             max_new_tokens=TOKENS,
             min_new_tokens=TOKENS,
@@ -141,120 +182,139 @@ def _generate(device: str, options: dict[str, Any]) -> dict[str, Any]:
         )
         drawn.tolist()
 
-    return _timed(device, draw, model)
+    return _timed(device, draw, base.model)
 
 
-def _likeme(device: str, targets: Any) -> dict[str, Any]:
+def _likeme(device: str, base: Any, targets: Any) -> dict[str, Any]:
     """As the model server draws."""
     from training.generate import Sampling, complete
 
-    base = _base(device)
+    name = None if targets is None else "voice"
+    base.voices.pop("voice", None)
     if targets is not None:
         base.voices["voice"] = _voice(base, targets)
     seen: list[float] = []
 
     def draw() -> None:
         began, first = time.perf_counter(), []
-        sampling = Sampling(n=REPLIES, max_tokens=TOKENS, seed=1, temperature=0.8, top_p=0.9)
-        complete(
-            base,
-            None if targets is None else "voice",
-            [],
-            sampling,
-            lambda *_: first or first.append(time.perf_counter() - began),
-        )
+        sampling = Sampling(n=REPLIES, max_tokens=TOKENS, seed=1, temperature=TEMPERATURE, top_p=TOP_P)
+        complete(base, name, [], sampling, lambda *_: first or first.append(time.perf_counter() - began))
         seen.append(first[0])
 
     result = _timed(device, draw, base.model)
     if os.environ.get("KERNELS"):
         _print_kernels(draw)
+    if base.decoder is not None:
+        result["apart"] = _apart(base, name)
     return result | {"first": statistics.median(seen[-5:]) * 1e3}
 
 
-def _training(device: str, _: Any) -> dict[str, Any]:
-    """Steps and drafts take turns at the accelerator, as in the model server."""
+def _apart(base: Any, name: str | None) -> tuple[float, float]:
+    """Logits of a prompt's end and of three tokens more, ‖x - transformers'‖ / ‖transformers'‖: ours, and its own.
+
+    Its own: what transformers itself gives when it reads prompt and tokens one after the other, not in one go.
+    """
     import torch
 
-    from training.engine import recipe
-    from training.engine.plan import choose
-    from training.engine.step import Captured
+    draw = random.Random(2)
+    prompt, replies = _ids(PROMPT), [[draw.randrange(1000, 40_000) for _ in range(3)] for _ in range(REPLIES)]
+    given = torch.tensor([[*prompt, *reply] for reply in replies], device=base.device)
+    with torch.no_grad(), base.speaking(name) as model:
+        wanted = model(input_ids=given, use_cache=False).logits[:, PROMPT - 1 :].float()
+        writing = base.decoder.begin(None if name is None else model, prompt, REPLIES, TOKENS)
+        ours = [writing.logits.float().clone()]
+        ours += [writing.go_on(ids).float().clone() for ids in given[:, PROMPT:].unbind(1)]
+        read = model(input_ids=given[:, :PROMPT], use_cache=True, logits_to_keep=1)
+        its_own = [read.logits[:, -1].float()]
+        for ids in given[:, PROMPT:].unbind(1):
+            more = model(input_ids=ids[:, None], past_key_values=read.past_key_values, use_cache=True)
+            its_own.append(more.logits[:, -1].float())
+        apart = [float((torch.stack(one, 1) - wanted).norm() / wanted.norm()) for one in (ours, its_own)]
+    return apart[0], apart[1]
+
+
+def _training(base: Any) -> dict[str, Any]:
+    """A real run, as the model server's job makes it; drafts come in between its steps, from another thread."""
+    import torch
+
+    from training.accelerator import Accelerator
+    from training.engine import loop, recipe
     from training.generate import Sampling, complete
-    from training.jobs import Accelerator
 
-    base = _base(device)
+    if base.decoder is not None:
+        base.decoder.release()
     base.voices["voice"] = _voice(base, ATTENTION)
-    chosen = recipe.load("fast")
-    plan = next(choose(base.model, chosen, CAP_GIB * 2**30))
-    base.host_embeddings(plan.host_embeddings)
-    from training.engine import dora
-
-    trained = dora.voice(base.model, chosen.targets, chosen.rank, chosen.alpha, chosen.dropout).train()
-    way = Captured(base, trained, chosen)
-    rows = base.rows(_examples(), plan.row_tokens, 0)
-    replies = sum(len(row.targets) for row in rows)
-
-    def step() -> None:
-        losses = [way.add(way.prepare(row, replies)) for row in rows]
-        way.update(1e-4)
-        float(sum(losses))
+    accelerator, over, trained = Accelerator(), threading.Event(), threading.Event()
+    steps: list[float] = []
+    drafts: list[float] = []
+    words: set[str] = set()
 
     def draft() -> float:
         began = time.perf_counter()
         with accelerator.hold():
-            complete(base, "voice", [], Sampling(n=REPLIES, max_tokens=TOKENS, temperature=0.8, top_p=0.9))
+            answer = complete(base, "voice", [], Sampling(n=REPLIES, max_tokens=TOKENS, seed=1))
+        words.add(json.dumps([one.text for one in answer.completions]))
         return (time.perf_counter() - began) * 1e3
 
-    accelerator = Accelerator()
-    for _ in range(3):
-        step()
-        draft()
-    alone = [draft() for _ in range(5)]
-    steps_alone = [_seconds(step) for _ in range(20)]
-    drafts: list[float] = []
-    over = threading.Event()
-
     def friends() -> None:
+        trained.wait()
         while not over.wait(EVERY_MS / 1e3):
             drafts.append(draft())
 
+    def between() -> loop.Wish:
+        accelerator.hand_over()
+        steps.append(time.perf_counter())
+        if len(steps) == WARM + ALONE:
+            trained.set()
+        return "cancel" if len(steps) > WARM + ALONE and steps[-1] - steps[WARM + ALONE - 1] > WITH_SECONDS else "go on"
+
+    for _ in range(3):
+        draft()
+    alone = statistics.median(draft() for _ in range(5))
     asking = threading.Thread(target=friends)
-    began, count = time.perf_counter(), 0
-    with accelerator.hold():
-        asking.start()
-        while time.perf_counter() - began < 20:
-            step()
-            count += 1
-            accelerator.hand_over()
-    elapsed = time.perf_counter() - began
-    over.set()
-    asking.join()
-    step_alone, step_with = statistics.mean(steps_alone) * 1e3, elapsed / count * 1e3
+    asking.start()
+    examples = _examples()
+    try:
+        with tempfile.TemporaryDirectory() as folder, accelerator.hold():
+            loop.train(base, recipe.load("fast", epochs=50), examples, [], Path(folder), _nothing, between)
+    finally:
+        over.set()
+        trained.set()
+        asking.join()
+    draft()
+    step_alone = (steps[WARM + ALONE - 1] - steps[WARM]) / (ALONE - 1) * 1e3
+    count = len(steps) - WARM - ALONE
+    step_with = (steps[-1] - steps[WARM + ALONE - 1]) / count * 1e3
     ordered = sorted(drafts)
     return {
         "every_ms": EVERY_MS,
+        "tokens": PROMPT_IN_TRAINING + 15,
         "drafts": len(drafts),
         "p50": ordered[len(ordered) // 2],
         "p95": ordered[int(len(ordered) * 0.95)],
-        "alone": statistics.median(alone),
+        "alone": alone,
         "step_alone": step_alone,
         "step_with": step_with,
         "cost": (step_with - step_alone) * count / len(drafts),
+        "same": len(words) == 1,
         "peak": torch.cuda.max_memory_reserved() / 2**30,
     }
 
 
 EVERY_MS = 500
+WARM, ALONE, WITH_SECONDS = 40, 60, 12  # steps until the shapes are captured, steps alone, seconds with drafts
+PROMPT_IN_TRAINING = 41  # tokens on average; the reply has some 15
 
 
-def _examples() -> list[Any]:
-    from training.dataset.render import IGNORED, Encoded
+def _nothing(_: dict[str, Any]) -> None:
+    pass
 
+
+def _examples() -> list[list[dict[str, str]]]:
+    """Conversations as `_Ids` reads them: a text is its number of tokens."""
     draw = random.Random(0)
-    examples = []
-    for _ in range(16):
-        ids = [draw.randrange(1000, 40_000) for _ in range(draw.randint(30, 82))]
-        examples.append(Encoded(ids, [IGNORED] * (len(ids) - 15) + ids[-15:]))
-    return examples
+    prompts = [draw.randint(15, 2 * PROMPT_IN_TRAINING - 15) for _ in range(1024)]
+    return [[{"role": "user", "content": str(n)}, {"role": "assistant", "content": "14"}] for n in prompts]
 
 
 def _timed(device: str, draw: Callable[[], None], model: Any) -> dict[str, Any]:
@@ -297,21 +357,33 @@ def _weights_read(model: Any) -> int:
 
 
 def _bandwidth(device: Any) -> float:
-    """Bytes a second that this machine reads."""
+    """Bytes a second that this machine moves at best: reading, or copying (both ways counted)."""
     import torch
 
-    numbers = torch.ones(2**30 if device.type == "cuda" else 2**27, dtype=torch.int8, device=device).view(torch.int32)
-
-    def read() -> None:
-        numbers.max().item()
-
-    read()
-    return numbers.numel() * 4 / min(_seconds(read) for _ in range(10))
+    size = 2**30 if device.type == "cuda" else 2**27
+    numbers = torch.ones(size // 4, dtype=torch.int32, device=device)
+    copy = torch.empty_like(numbers)
+    reading = size / min(_seconds_on(device, numbers.max) for _ in range(10))
+    return max(reading, 2 * size / min(_seconds_on(device, lambda: copy.copy_(numbers)) for _ in range(10)))
 
 
-def _prompt() -> list[int]:
-    draw = random.Random(0)
-    return [draw.randrange(1000, 40_000) for _ in range(PROMPT)]
+def _seconds_on(device: Any, work: Callable[[], Any]) -> float:
+    """Of the card's own clock, so that launches do not count."""
+    import torch
+
+    if device.type != "cuda":
+        return _seconds(work)
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    work()
+    end.record()
+    end.synchronize()
+    return float(begin.elapsed_time(end)) / 1e3
+
+
+def _ids(length: int) -> list[int]:
+    draw = random.Random(length)
+    return [draw.randrange(1000, 40_000) for _ in range(length)]
 
 
 def _voice(base: Any, targets: Any) -> Any:
@@ -327,10 +399,30 @@ def _voice(base: Any, targets: Any) -> Any:
     return voice.eval().requires_grad_(False)
 
 
-def _base(device: str) -> Any:
+def _base(device: str, quantised: bool) -> Any:
     from training.engine.model import prepared
 
-    return prepared("random", _model(device), _Ids())
+    model = _model(device)
+    if quantised:
+        model = _in_4_bits(model)
+    return prepared("random", model, _Ids())
+
+
+def _in_4_bits(model: Any) -> Any:
+    """As transformers loads a base with QUANTIZATION=nf4: every linear layer but the head."""
+    import torch
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    for name, layer in [*model.named_modules()]:
+        if type(layer) is torch.nn.Linear and layer is not model.get_output_embeddings():
+            small = Linear4bit(
+                layer.in_features, layer.out_features, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4",
+                device="meta",
+            )  # fmt: skip
+            small.weight = Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4").to("cuda")
+            model.set_submodule(name, small)
+            layer.weight = None
+    return model
 
 
 def _model(device: str) -> Any:
@@ -345,6 +437,7 @@ def _model(device: str) -> Any:
     shape = Qwen3Config(**SHAPES[device])
     with torch.device("meta"):
         model = Qwen3ForCausalLM(shape).to(dtype)
+    torch.manual_seed(0)
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             weight = torch.empty(parameter.shape, dtype=dtype, device=where)
@@ -358,21 +451,21 @@ def _model(device: str) -> Any:
 
 
 class _Ids:
-    """A tokenizer for ids that mean nothing: whatever is asked, the prompt is the same 200 tokens."""
+    """A tokenizer for ids that mean nothing: a text is the number of tokens it has; without one they are 200."""
 
     unk_token_id, pad_token_id, chat_template, eos_token = None, 151_643, "given", "<|im_end|>"
 
     def convert_tokens_to_ids(self, _: str) -> int:
         return 151_645
 
-    def apply_chat_template(self, *_: Any, **__: Any) -> str:
-        return ""
+    def apply_chat_template(self, conversation: list[dict[str, str]], **_: Any) -> str:
+        return conversation[-1]["content"] if conversation else ""
 
-    def encode(self, *_: Any, **__: Any) -> list[int]:
-        return _prompt()
+    def encode(self, text: str, **_: Any) -> list[int]:
+        return _ids(int(text or PROMPT))
 
     def decode(self, ids: list[int], **_: Any) -> str:
-        return "x" * len(ids)
+        return " ".join(map(str, ids))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from bot.suitable import Drawn, different, suitable
+from bot.suitable import DRAFTS, RUN_WORDS, SPARE, TRIES, Drawn, different, suitable
 from bot.voice import Voice, speaking
 from storage import history, similar
 from storage.database import Database
@@ -17,15 +17,11 @@ from training.dataset.prompting import Exchange, prompted
 from training.dataset.render import Turn, conversation
 from training.dataset.strangers import masked, name_words
 
-DRAFTS = 3
-SPARE = 1  # asked for beyond what is wanted: it costs next to nothing, and some reply is always unfit
-TRIES = 3
 RECENT = 60  # messages of a chat that can matter to its newest one
 EXCHANGES, OWN_EXCHANGES = 4, 3  # shown at most; of them from the same chat
 EXCHANGE_CHARACTERS = 300  # of either side: what is longer costs more of the prompt than it lends
 MEASURED_CHATS, MEASURED_MESSAGES = 20, 300
 FRESH = 2000  # messages after which manner and names are looked at again
-RUN_WORDS = 8  # of another chat's reply in a row: word for word no longer a turn of phrase
 
 OnText = Callable[[Sequence[str]], None]
 

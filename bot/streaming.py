@@ -8,8 +8,8 @@ from telegram.constants import ParseMode
 from telegram.error import TelegramError
 
 from bot.context import Services
+from bot.suitable import DRAFTS, so_far
 
-SHOWN = 3
 EVERY_SECONDS = 0.7  # a quicker model is done before there is anything to show
 
 
@@ -26,8 +26,11 @@ class Stream:
         busy = self._showing is not None and not self._showing.done()
         if busy or time.monotonic() - self._shown_at < EVERY_SECONDS:
             return
+        begun = [seen for text in texts if (seen := so_far(text))][:DRAFTS]
+        if not begun:
+            return
         self._shown_at = time.monotonic()
-        text = self._render([text for text in texts[:SHOWN] if text.strip()])
+        text = self._render(begun)
         self._showing = asyncio.create_task(self._show(text))
 
     async def close(self) -> None:

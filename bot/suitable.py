@@ -11,13 +11,18 @@ from training.dataset.manner import script_of
 from training.dataset.redact import redact
 from training.dataset.render import Turn
 
+DRAFTS = 3
+SPARE = 1  # asked for beyond what is wanted: it costs next to nothing, and some reply is always unfit
+TRIES = 3  # rounds of asking
+RUN_WORDS = 8  # of another chat's reply in a row: word for word no longer a turn of phrase
 ALIKE = 80  # of 100: replies that are more alike than this are one
 LINES = 6
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+_BEGUN = re.compile(r"<[|/a-z_]*\Z", re.IGNORECASE)  # of a tag, its end not yet there
 _FOREIGN = re.compile(r"<\|?/?[a-z_]+\|?>|^\s*(?:they|you|user|assistant|system) ?:", re.IGNORECASE | re.MULTILINE)
 _MASK = re.compile(r"\[[a-z ]+\]")
 _STUCK = re.compile(r"(.)\1{11,}|(.{2,6}?)\2{9,}|\b(\w+)(?:\W+\3\b){5,}", re.DOTALL | re.IGNORECASE)
-_SENTENCE_END = re.compile(r".*[.!?…)](?=\s|\Z)", re.DOTALL)
+_SENTENCE_END = re.compile(r".*(?:[!?…)]|(?<!\d)\.)(?=\s|\Z)", re.DOTALL)  # "1." begins something
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,12 @@ def suitable(drawn: Drawn, context: Sequence[Turn]) -> str | None:
     if _FOREIGN.search(text) or _MASK.search(text) or _STUCK.search(text) or redact(text)[1]:
         return None
     return text if _same_script(text, context) and not _echoes(text, context) else None
+
+
+def so_far(text: str) -> str:
+    """What of a reply that still grows may be seen: no thought, no begun tag, nothing that would not be shown whole."""
+    seen = _BEGUN.sub("", _THOUGHT.sub("", text)).strip()
+    return "" if _FOREIGN.search(seen) or _MASK.search(seen) or redact(seen)[1] else seen
 
 
 def different(replies: Sequence[str], n: int) -> list[str]:

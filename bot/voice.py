@@ -19,11 +19,9 @@ from bot.texts import say
 from storage import runs
 from storage.database import Database
 from storage.errors import ModelError
+from training.dataset.sampling import MAX_TOKENS, TEMPERATURE, TOP_P
 
 Event = dict[str, Any]
-TEMPERATURE = 0.8
-TOP_P = 0.9
-MAX_TOKENS = 128  # half of them cut a third of a verbose owner's replies (bench/day_one.py)
 # How an evaluation draws its drafts: as drafts are drawn.
 SAMPLING = {"temperature": TEMPERATURE, "top_p": TOP_P, "max_completion_tokens": MAX_TOKENS}
 

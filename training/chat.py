@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from storage.errors import LikemeError
+from training.dataset.sampling import MAX_TOKENS
 from training.generate import Answer, Sampling
 from training.protocol import ChatRequest
 from training.serving import Serving
 
-DEFAULT_TOKENS = 96
 FLUSH_SECONDS = 0.05
 
 
@@ -92,7 +92,7 @@ def sampling(request: ChatRequest) -> Sampling:
         n=request.n,
         temperature=request.temperature,
         top_p=request.top_p,
-        max_tokens=request.max_completion_tokens or request.max_tokens or DEFAULT_TOKENS,
+        max_tokens=request.max_completion_tokens or request.max_tokens or MAX_TOKENS,
         stop=stop,
         seed=request.seed,
     )

@@ -7,6 +7,7 @@ import torch
 
 from storage.errors import OutOfMemory
 from training.dataset.render import Message, encode_prompt, end_of_turn_id
+from training.dataset.sampling import MAX_TOKENS, TEMPERATURE, TOP_P
 from training.engine.model import Base
 
 CANDIDATES = 256
@@ -17,9 +18,9 @@ class Sampling:
     """How replies are drawn. temperature 0 is greedy."""
 
     n: int = 1
-    temperature: float = 0.8
-    top_p: float = 0.95
-    max_tokens: int = 96
+    temperature: float = TEMPERATURE
+    top_p: float = TOP_P
+    max_tokens: int = MAX_TOKENS
     stop: tuple[str, ...] = ()
     seed: int | None = None
 
@@ -105,7 +106,11 @@ def _begun(
     with base.speaking(adapter) as model:
         if base.decoder is not None:
             voice = None if adapter is None else model
-            writing = base.decoder.begin(voice, prompt, sampling.n, sampling.max_tokens)
+            try:
+                writing = base.decoder.begin(voice, prompt, sampling.n, sampling.max_tokens)
+            except torch.OutOfMemoryError:  # a training may have taken what was free; other shapes' graphs make room
+                base.decoder.release()
+                writing = base.decoder.begin(voice, prompt, sampling.n, sampling.max_tokens)
             if writing is not None:
                 return writing.logits, writing.go_on
     output = model(input_ids=torch.tensor([prompt], device=base.device), use_cache=True, logits_to_keep=1)

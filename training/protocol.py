@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from training.dataset.sampling import MAX_TOKENS, TEMPERATURE, TOP_P
 from training.generate import Sampling
 
 
@@ -69,9 +70,9 @@ class SamplingParams(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    temperature: float = Field(default=0.8, ge=0, le=2)
-    top_p: float = Field(default=0.9, gt=0, le=1)
-    max_completion_tokens: int = Field(default=64, ge=1, le=4096)
+    temperature: float = Field(default=TEMPERATURE, ge=0, le=2)
+    top_p: float = Field(default=TOP_P, gt=0, le=1)
+    max_completion_tokens: int = Field(default=MAX_TOKENS, ge=1, le=4096)
     seed: int = 0
 
     def sampling(self) -> Sampling:

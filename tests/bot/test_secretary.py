@@ -369,6 +369,24 @@ async def test_the_first_words_stream_while_the_model_is_slow(
     assert labels(card)[:3] == ["1", "2", "3"]
 
 
+async def test_no_thought_and_no_cut_sentence_reaches_the_owner_not_even_while_it_grows(
+    desk: Desk, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.streaming.EVERY_SECONDS", 0.0)
+    script.delay_seconds, script.finish_reason = 0.2, "length"
+    script.reply = lambda asked, i: (
+        f"<think>what is {i} to him</think>Fine by {'me us them all'.split()[i]}. And then I wo"
+    )
+    shown: list[str] = []
+    desk.world.observe(lambda e: shown.append(e.what) if e.kind == "typing" and e.what else None)
+    card = await desk.card(ANNA, "friday?")
+    for text in (*shown, card.text):
+        assert "think" not in text
+        assert "him" not in text
+    assert "Fine by me." in card.text
+    assert "I wo" not in card.text
+
+
 async def test_a_restart_between_card_and_tap_loses_nothing(sandbox: Sandbox, settings: Settings) -> None:
     world: World = sandbox.world
     world.send(OWNER, OWNER, "/start")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.suitable import Drawn, different, suitable
+from bot.suitable import Drawn, different, so_far, suitable
 from training.dataset.render import Turn
 
 ASKED = [Turn("user", "are you coming to the lake on friday?")]
@@ -23,6 +23,7 @@ UNFIT = {
     "another script": Drawn("да, конечно"),
     "an echo": Drawn("Are you coming to the lake on Friday"),
     "a novel": Drawn("\n".join("abcdefgh")),
+    "cut after a number": Drawn("here is my plan 1.", whole=False),
     "cut, no sentence whole": Drawn("well I was going to say that", whole=False),
 }
 
@@ -63,3 +64,23 @@ def test_near_duplicates_go_and_the_most_typical_one_comes_first() -> None:
     kept = different(drawn, 3)
     assert kept[0] == "see you at the lake"
     assert sorted(kept) == ["maybe at the lake", "no way", "see you at the lake"]
+
+
+GROWING = {
+    "": "",
+    "su": "su",
+    "sure, what ti": "sure, what ti",
+    "<": "",
+    "<thi": "",
+    "<think>he asks whether": "",
+    "<think>\n\n</thi": "",
+    "<think>\n\n</think>\n\nsure": "sure",
+    "sure <|im": "sure",
+    "I <3 y": "I <3 y",
+    "write to anna.k@example.org and": "",
+}
+
+
+@pytest.mark.parametrize("text", GROWING)
+def test_what_is_seen_of_a_reply_that_still_grows(text: str) -> None:
+    assert so_far(text) == GROWING[text]

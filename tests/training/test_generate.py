@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import pytest
 import torch
 
+from storage.errors import OutOfMemory
 from tests.model_fixtures import tiny_base
 from training.dataset.render import encode_prompt
 from training.generate import Sampling, complete
@@ -54,3 +56,29 @@ def test_streamed_pieces_hold_no_broken_characters(smollm2_tokenizer: Any) -> No
     sampling = Sampling(max_tokens=60, temperature=1.5, seed=1)
     answer = complete(base, None, MESSAGES, sampling, lambda _, text: pieces.append(text))
     assert "".join(pieces).strip() == answer.completions[0].text
+
+
+@pytest.mark.parametrize(("failures", "drawn"), [(1, True), (2, False)])
+def test_a_card_without_room_is_tried_again_without_the_graphs_of_other_shapes(
+    failures: int, drawn: bool, smollm2_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny_base(smollm2_tokenizer)
+    greedy = Sampling(temperature=0, max_tokens=5)
+    wanted = complete(base, None, MESSAGES, greedy)
+    assert base.decoder is not None
+    begin, left, released = base.decoder.begin, [failures], []
+
+    def full(*asked: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise torch.OutOfMemoryError
+        return begin(*asked)
+
+    monkeypatch.setattr(base.decoder, "begin", full)
+    monkeypatch.setattr(base.decoder, "release", lambda: released.append(True))
+    if drawn:
+        assert complete(base, None, MESSAGES, greedy) == wanted
+    else:
+        with pytest.raises(OutOfMemory, match="wait until the training is over"):
+            complete(base, None, MESSAGES, greedy)
+    assert released

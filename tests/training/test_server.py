@@ -10,6 +10,7 @@ import httpx
 import openai
 import pytest
 import pytest_asyncio
+import torch
 from openai import AsyncOpenAI, AsyncStream
 from openai.types.fine_tuning import FineTuningJobEvent
 
@@ -145,6 +146,38 @@ async def test_a_job_trains_a_voice_that_answers_otherwise_and_leaves_the_base_a
     version = adapters.versions(tmp_path / "home" / "adapters")[0]
     assert version.manifest["metrics"]["valid_loss"] < version.manifest["metrics"]["stock_valid_loss"]
     adapters.verify(version)
+
+
+async def test_the_voice_that_speaks_is_bit_for_bit_the_same_while_another_is_trained(
+    client: Connect, tmp_path: Path, smollm2_tokenizer: Any
+) -> None:
+    serving = Serving(tmp_path / "home", TINY, loader=lambda: tiny_base(smollm2_tokenizer))
+    async with serve(serving) as url:
+        api = client(url)
+        await stream(api, (await start_job(api, n=16, epochs=4)).id)
+
+        async def drafts() -> list[str | None]:
+            answer = await api.chat.completions.create(
+                model="likeme-0001", messages=QUESTION, n=3, seed=7, max_tokens=12
+            )
+            return [choice.message.content for choice in answer.choices]
+
+        def state() -> list[torch.Tensor]:
+            base = serving.base()
+            return [tensor.clone() for tensor in base.voices["likeme-0001"].state_dict().values()]
+
+        before, kept = await drafts(), state()
+        job = await start_job(api, n=64, epochs=200)
+        async for event in await events(api, job.id):
+            if event.data and event.data.get("step", 0) >= 1:  # type: ignore[attr-defined]
+                assert await drafts() == before
+            if event.data and event.data.get("step", 0) >= 6:  # type: ignore[attr-defined]
+                break
+        assert (await api.fine_tuning.jobs.retrieve(job.id)).status == "running"
+        assert all(map(torch.equal, state(), kept))
+        await api.fine_tuning.jobs.cancel(job.id)
+        await stream(api, job.id)
+        assert await drafts() == before
 
 
 async def test_a_job_ends_with_its_evaluation_and_one_can_be_asked_for(client: Connect, model_url: str) -> None:

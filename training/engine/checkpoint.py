@@ -49,12 +49,23 @@ def snapshot(run: str, progress: Progress, step: Step, best: Sequence[torch.Tens
     return {
         "run": run,
         "progress": asdict(progress),
-        "parameters": [p.detach().cpu() for p in step.parameters],
-        "optimizer": copy.deepcopy(step.optimizer.state_dict()),
-        "best": None if best is None else [p.cpu() for p in best],
+        "parameters": _in_main_memory(list(step.parameters)),
+        "optimizer": _in_main_memory(step.optimizer.state_dict()),
+        "best": None if best is None else _in_main_memory(list(best)),
         "random": torch.get_rng_state(),
         "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
+
+
+def _in_main_memory(state: Any) -> Any:
+    """A copy that takes none of the card's memory: the plan leaves none to spare."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: _in_main_memory(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_in_main_memory(value) for value in state]
+    return copy.deepcopy(state)
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:

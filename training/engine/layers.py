@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.engine import packed
 from training.engine.dora import DoraLinear
+from training.engine.packed import Packed
 
 SPARE = 16  # rows behind each weight: the largest rank of a voice that rides along
 FEW = 16  # tokens up to which B·(Ax) is summed elementwise on a GPU: that melts into its neighbours, a product does not
@@ -23,11 +25,12 @@ GROUPS = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"),
 class Linear(NamedTuple):
     """Layers that read the same input, side by side."""
 
-    weight: Tensor  # (rows + spare, columns): W's rows, then the voice's A
+    weight: Tensor  # (rows + spare, columns): W's rows, then the voice's A; over 4 bits A alone
     rows: int
     bias: Tensor | None  # (rows,)
     up: Tensor | None  # (rows, spare): s·B of each layer in its own columns; None: no voice
     gain: Tensor | None  # (rows,) g, fp32
+    packed: Packed | None = None  # W, where it is in 4 bits
 
 
 class Layer(NamedTuple):
@@ -79,6 +82,10 @@ def modules(layer: Any) -> list[list[Any]]:
 
 
 def _gathered(layers: Sequence[Any]) -> Linear:
+    if all(map(packed.is_packed, layers)):
+        together = packed.gather(layers)
+        spare = together.scales.new_zeros(SPARE * len(layers), 2 * together.numbers.shape[1])
+        return Linear(spare, len(together.numbers), _bias(layers, spare), None, None, together)
     if any(type(layer) is not nn.Linear for layer in layers):
         raise ValueError("its weights are quantised or otherwise special")
     rows = sum(layer.out_features for layer in layers)
@@ -90,10 +97,13 @@ def _gathered(layers: Sequence[Any]) -> Linear:
         part.copy_(layer.weight)
         layer.weight.data = part
         begin += layer.out_features
-    bias = None
-    if any(layer.bias is not None for layer in layers):
-        bias = torch.cat([first.new_zeros(la.out_features) if la.bias is None else la.bias.data for la in layers])
-    return Linear(weight, rows, bias, None, None)
+    return Linear(weight, rows, _bias(layers, first), None, None)
+
+
+def _bias(layers: Sequence[Any], like: Tensor) -> Tensor | None:
+    if all(layer.bias is None for layer in layers):
+        return None
+    return torch.cat([like.new_zeros(la.out_features) if la.bias is None else la.bias.data for la in layers])
 
 
 def adapted(layers: Sequence[Any]) -> bool:
@@ -108,15 +118,15 @@ def fits(layers: Sequence[Any]) -> bool:
 
 def room(linear: Linear) -> Linear:
     """`linear` with room for a voice."""
-    spare = linear.weight.shape[0] - linear.rows
-    up = linear.weight.new_zeros(linear.rows, spare)
+    up = linear.weight.new_zeros(linear.rows, len(_spare(linear)))
     return linear._replace(up=up, gain=torch.ones(linear.rows, device=up.device))
 
 
 def write(linear: Linear, layers: Sequence[Any]) -> None:
     """Put a voice's A, B and g into the room that `room` made, in place."""
     assert linear.up is not None and linear.gain is not None
-    linear.weight[linear.rows :].zero_()
+    spare = _spare(linear)
+    spare.zero_()
     linear.up.zero_()
     linear.gain.fill_(1)
     row = 0
@@ -125,10 +135,15 @@ def write(linear: Linear, layers: Sequence[Any]) -> None:
         end = row + int(module.out_features)
         if isinstance(layer, DoraLinear):
             rank, column = layer.lora_A.shape[0], number * SPARE
-            linear.weight[linear.rows + column : linear.rows + column + rank].copy_(layer.lora_A)
+            spare[column : column + rank].copy_(layer.lora_A)
             linear.up[row:end, column : column + rank].copy_(layer.lora_B * layer.scaling)
             linear.gain[row:end].copy_(layer.magnitude * layer.inverse_norm)
         row = end
+
+
+def _spare(linear: Linear) -> Tensor:
+    """The rows for a voice's A."""
+    return linear.weight if linear.packed is not None else linear.weight[linear.rows :]
 
 
 def read(x: Tensor, layer: Layer, shape: Shape, cos: Tensor, sin: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -149,26 +164,53 @@ def read(x: Tensor, layer: Layer, shape: Shape, cos: Tensor, sin: Tensor, keys: 
     return _rest(x, attended[0].transpose(0, 1).flatten(1), layer, shape)
 
 
-def go_on(
-    x: Tensor,
-    layer: Layer,
-    shape: Shape,
-    cos: Tensor,
-    sin: Tensor,
+def norms_of(layer: Layer) -> tuple[Tensor, Tensor] | None:
+    """Of the heads' queries and keys, where the model has them."""
+    return None if layer.query_norm is None or layer.key_norm is None else (layer.query_norm, layer.key_norm)
+
+
+def enter(x: Tensor, layer: Layer, shape: Shape) -> Tensor:
+    """What attention reads of x: (replies, (heads + 2 · key heads) · size)."""
+    return _project(normed(x, layer.attention_norm, shape.epsilon), layer.qkv)
+
+
+def leave(
+    x: Tensor, attended: Tensor, layer: Layer, following: Layer | None, shape: Shape
+) -> tuple[Tensor, Tensor | None]:
+    """A layer from its attention on, and the next one up to its own: what lies between two attentions."""
+    x = _rest(x, attended, layer, shape)
+    return x, None if following is None else enter(x, following, shape)
+
+
+def attend(
+    made: Tensor,
+    norms: tuple[Tensor, Tensor] | None,
+    turns: tuple[Tensor, Tensor],
     prompt: tuple[Tensor, Tensor],
     own: tuple[Tensor, Tensor],
+    length: Tensor,
     place: Tensor,
-    seen: Tensor,
+    epsilon: float,
 ) -> Tensor:
-    """One more token of each reply through a layer. The replies share the prompt's keys and values.
-
-    x (replies, hidden); cos, sin (1, size); prompt 2 × (key heads, prompt, size);
-    own 2 × (replies, key heads, longest, size); place (1,) where in `own` this token goes; seen (prompt + longest,).
-    """
-    query, key, value = _query_key_value(x, layer, shape, cos, sin)
+    """kernels.attend, operation by operation. The replies share the prompt's keys and values."""
+    replies, key_heads, longest, size = own[0].shape
+    query, key, value = _parted(made, norms, key_heads, (turns[0][:, None], turns[1][:, None]), epsilon)
     own[0].index_copy_(2, place, key[:, :, None])
     own[1].index_copy_(2, place, value[:, :, None])
-    return _rest(x, _attend(query, shape, prompt, own, seen), layer, shape)
+    heads, room = query.shape[1], prompt[0].shape[1]
+    group = heads // key_heads
+    query = query.reshape(replies, key_heads, group, size)
+    together = query.transpose(0, 1).reshape(key_heads, replies * group, size)
+    to_prompt = (together @ prompt[0].transpose(1, 2)).view(key_heads, replies, group, room)
+    to_own = query @ own[0].transpose(2, 3)  # (replies, key heads, group, longest)
+    scores = torch.cat((to_prompt.transpose(0, 1), to_own), -1).float() * size**-0.5
+    places = torch.arange(max(room, longest), device=made.device)
+    seen = torch.cat((places[:room] < length, places[:longest] <= place))
+    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1).to(query.dtype)
+    of_prompt = weights[..., :room].transpose(0, 1).reshape(key_heads, replies * group, room) @ prompt[1]
+    of_prompt = of_prompt.view(key_heads, replies, group, size).transpose(0, 1)
+    attended: Tensor = of_prompt + weights[..., room:] @ own[1]
+    return attended.reshape(replies, heads * size)
 
 
 def normed(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -180,37 +222,23 @@ def normed(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 def _query_key_value(x: Tensor, layer: Layer, shape: Shape, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Each (tokens, heads, size), query and key turned to their positions."""
-    made = _project(normed(x, layer.attention_norm, shape.epsilon), layer.qkv)
-    widths = [shape.heads, shape.key_heads, shape.key_heads]
-    query, key, value = made.view(len(x), -1, shape.size).split(widths, 1)
-    if layer.query_norm is not None and layer.key_norm is not None:
-        query = normed(query, layer.query_norm, shape.epsilon)
-        key = normed(key, layer.key_norm, shape.epsilon)
-    return _turned(query, cos, sin), _turned(key, cos, sin), value
+    return _parted(enter(x, layer, shape), norms_of(layer), shape.key_heads, (cos, sin), shape.epsilon)
+
+
+def _parted(
+    made: Tensor, norms: tuple[Tensor, Tensor] | None, key_heads: int, turns: tuple[Tensor, Tensor], epsilon: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the projections gave as query, key and value, the first two normed and turned to their positions."""
+    heads = made.shape[1] // turns[0].shape[-1] - 2 * key_heads
+    query, key, value = made.unflatten(1, (heads + 2 * key_heads, -1)).split([heads, key_heads, key_heads], 1)
+    if norms is not None:
+        query, key = normed(query, norms[0], epsilon), normed(key, norms[1], epsilon)
+    return _turned(query, *turns), _turned(key, *turns), value
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.chunk(2, -1)
     return x * cos + torch.cat((-second, first), -1) * sin
-
-
-def _attend(
-    query: Tensor, shape: Shape, prompt: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], seen: Tensor
-) -> Tensor:
-    """(replies, heads, size) -> (replies, heads · size)."""
-    replies, heads, size = query.shape
-    group = heads // shape.key_heads
-    query = query.reshape(replies, shape.key_heads, group, size)
-    together = query.transpose(0, 1).reshape(shape.key_heads, replies * group, size)
-    length = prompt[0].shape[1]
-    to_prompt = (together @ prompt[0].transpose(1, 2)).view(shape.key_heads, replies, group, length)
-    to_own = query @ own[0].transpose(2, 3)  # (replies, key heads, group, longest)
-    scores = torch.cat((to_prompt.transpose(0, 1), to_own), -1).float() * size**-0.5
-    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1).to(query.dtype)
-    of_prompt = weights[..., :length].transpose(0, 1).reshape(shape.key_heads, replies * group, length) @ prompt[1]
-    of_prompt = of_prompt.view(shape.key_heads, replies, group, size).transpose(0, 1)
-    attended: Tensor = of_prompt + weights[..., length:] @ own[1]
-    return attended.reshape(replies, heads * size)
 
 
 def _rest(x: Tensor, attended: Tensor, layer: Layer, shape: Shape) -> Tensor:
@@ -222,8 +250,8 @@ def _rest(x: Tensor, attended: Tensor, layer: Layer, shape: Shape) -> Tensor:
 def _project(x: Tensor, linear: Linear) -> Tensor:
     """(tokens, columns) -> (tokens, rows)."""
     if linear.up is None or linear.gain is None:
-        return F.linear(x, linear.weight[: linear.rows], linear.bias)
-    made = F.linear(x, linear.weight)
+        return F.linear(x, _whole(linear)[: linear.rows], linear.bias)
+    made = F.linear(x, _whole(linear))
     plain, low = made[:, : linear.rows].float(), made[:, linear.rows :]
     if x.is_cuda and len(x) <= FEW:
         raised = (low[:, None].float() * linear.up.float()).sum(-1)
@@ -231,3 +259,11 @@ def _project(x: Tensor, linear: Linear) -> Tensor:
         raised = F.linear(low, linear.up).float()
     tuned: Tensor = linear.gain * (plain + raised)
     return (tuned if linear.bias is None else tuned + linear.bias).to(x.dtype)
+
+
+def _whole(linear: Linear) -> Tensor:
+    """W's rows, then the voice's A: (rows + spare, columns)."""
+    if linear.packed is None:
+        return linear.weight
+    plain = packed.unpack(linear.packed)
+    return plain if linear.up is None else torch.cat((plain, linear.weight))

@@ -127,6 +127,20 @@ def test_what_does_not_fit_is_left_to_transformers() -> None:
     assert decoder(GPTNeoXForCausalLM(config).eval()) is None
 
 
+def test_a_model_that_computes_otherwise_is_left_to_transformers() -> None:
+    model = model_of("llama")
+    model.model.layers[1].self_attn.scaling *= 1.5
+    assert decoder(model) is None
+
+
+@pytest.mark.parametrize(("apart", "rounding", "ours"), [(0.06, 0.05, True), (0.06, 0.001, False), (0.01, 0.0, True)])
+def test_a_deep_model_s_own_rounding_is_no_other_build(
+    apart: float, rounding: float, ours: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.engine.decoder._apart", lambda made, model: (apart, rounding))
+    assert (decoder(model_of("llama").bfloat16()) is not None) is ours
+
+
 def test_transformers_decodes_where_ours_does_not(smollm2_tokenizer: Any) -> None:
     base = tiny_base(smollm2_tokenizer)
     base.voices["v"] = voice_of(base.model, "all-linear")

@@ -9,7 +9,7 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from training.dataset.render import IGNORED, Encoded
-from training.engine import dora, recipe
+from training.engine import dora, layers, recipe
 from training.engine.model import Base, prepared
 from training.engine.packing import shared_beginning
 from training.engine.step import Captured, Eager
@@ -118,6 +118,27 @@ def test_captured_decoding_gives_the_logits_of_uncaptured_layers() -> None:
             for ids in zip(*replies, strict=True):
                 found.append(writing.go_on(torch.tensor(ids, device="cuda")).float().clone())
             assert (torch.stack(found, 1) - wanted).norm() < 0.02 * wanted.norm()
+
+
+@pytest.mark.parametrize("heads", [(32, 8, 128), (9, 3, 64)], ids=str)
+@pytest.mark.parametrize("normed", [True, False])
+def test_the_kernel_attends_as_the_operations_do(heads: tuple[int, int, int], normed: bool) -> None:
+    kernels = pytest.importorskip("training.engine.kernels")
+    number, key_heads, size = heads
+    for read, at in ((200, 31), (7, 0), (256, 63), (64, 1)):
+        norms = (torch.rand(size, device="cuda") + 0.5, torch.rand(size, device="cuda") + 0.5) if normed else None
+        angles = 3 * torch.rand(1, size // 2, device="cuda").repeat(1, 2)
+        made = torch.randn(4, (number + 2 * key_heads) * size, device="cuda")
+        prompt = torch.randn(2, key_heads, 256, size, device="cuda")
+        own = torch.randn(2, 4, key_heads, 64, size, device="cuda")
+        places = (torch.tensor([read], device="cuda"), torch.tensor([at], device="cuda"))
+        given = own.clone(), own.clone()
+        found, wanted = (
+            attend(made, norms, (angles.cos(), angles.sin()), tuple(prompt), tuple(kept), *places, 1e-6)
+            for attend, kept in zip((kernels.attend, layers.attend), given, strict=True)
+        )
+        assert (found - wanted).norm() < 3e-3 * wanted.norm()  # its products are made in tf32
+        torch.testing.assert_close(given[0], given[1], rtol=1e-4, atol=1e-5)
 
 
 def test_a_seed_draws_the_same_replies_again_on_the_card() -> None:
