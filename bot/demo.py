@@ -9,7 +9,6 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +21,7 @@ from bot.sandbox import cast, sample
 from bot.sandbox.box import Box
 from bot.sandbox.friends import Friend, Friends
 from bot.sandbox.owner import Owner
+from bot.sandbox.world import Message
 from bot.statistics import Share
 from bot.texts import duration
 from bot.voice import Event, Voice, speaking
@@ -72,7 +72,7 @@ async def main(home: Path, export: Path | None, *, once: bool, script: bool) -> 
             await stage.show(telegram, wanted=not once)
             async with stage.model(home) as (voice, base_model), stage.bot(home, telegram, voice):
                 if script:
-                    await _play(story, telegram, friends, voice, base_model, once)
+                    await _play(story, telegram, friends, voice, base_model)
                     _heading(f"Done in {duration((now() - started).total_seconds())}")
                     _say(f"The report: {(home / REPORT).resolve()}")
                 if not once:
@@ -81,14 +81,15 @@ async def main(home: Path, export: Path | None, *, once: bool, script: bool) -> 
                     await asyncio.Event().wait()
 
 
-async def _play(story: Story, telegram: Box, friends: Friends, voice: Voice, base_model: str, once: bool) -> None:
-    """Steps 4 to 7, the owner's part played for him; the friends live on their own as long as the world does."""
+async def _play(story: Story, telegram: Box, friends: Friends, voice: Voice, base_model: str) -> None:
+    """Steps 4 to 8, the owner's part played for him; the friends live on their own as long as the world does."""
     owner = Owner(telegram.world, telegram.account.user_id, cast.GROUP)
-    await _drafts(telegram, owner, friends, once)
+    await _drafts(telegram, owner, friends)
     version = await _train(story, owner, voice)
     story.samples = await _side_by_side(story, voice, version.name, base_model)
     rows = await _quiz(story, owner, friends.friends, voice)
     _write_report(story, version, rows, friends.friends)
+    await _in_his_voice(owner, friends)
 
 
 async def _history(database: Database, home: Path, export: Path | None) -> Story:
@@ -124,24 +125,23 @@ async def _dataset(database: Database) -> Dataset:
     return part
 
 
-async def _drafts(telegram: Box, owner: Owner, friends: Friends, once: bool) -> None:
+async def _drafts(telegram: Box, owner: Owner, friends: Friends) -> None:
     """Step 4: friends write, drafts come."""
     _heading("4  Three friends write, drafts come")
-    *others, last = friends.friends
+    first, second, third = friends.friends
     with printing.waiting("the bot starts, and follows the account"):
         await owner.greet()
         await telegram.followed()
     with printing.waiting("the stock model drafts, told how he writes"):
-        line = await owner.draft_in_line(last, lambda: friends.begin(last))
-    _say(f"{last.name} writes; in the input line of that chat lies: {_flat(line)}")
-    await owner.want_draft_in_line(last)
+        line = await owner.draft_in_line(third, lambda: friends.begin(third))
+    _say(f"{third.name} writes; in the input line of that chat lies: {_flat(line)}")
+    await owner.want_draft_in_line(third)
     await owner.lend_account()
-    for friend in others:
-        with printing.waiting("the stock model drafts, told how he writes"):
-            card = await owner.card(friend, partial(friends.begin, friend))
-        _say(f"{friend.name} writes; a card comes: {_flat(' / '.join(card.text.split(PARTS)[1:-1]))}")
-    if once:
-        _say(f"He taps «1», and {friend.name} reads: {_flat(await owner.take_first(card, friend))}")
+    with printing.waiting("the stock model drafts, told how he writes"):
+        card = await owner.card(first, lambda: friends.begin(first))
+    _say(f"{first.name} writes; a card comes: {_drafts_on(card)}")
+    friends.begin(second)
+    _say(f"{second.name} writes, too: that card comes while the voice is trained.")
 
 
 async def _train(story: Story, owner: Owner, voice: Voice) -> runs.Version:
@@ -213,6 +213,24 @@ async def _quiz(story: Story, owner: Owner, friends: Sequence[Friend], voice: Vo
     found = await standings.compute(story.database, (await speaking(story.database, voice))[0])
     printing.standings(found, as_json=False)
     return found.everybody.rows
+
+
+async def _in_his_voice(owner: Owner, friends: Friends) -> None:
+    """Step 8: the conversation goes on, now drafted by the tuned voice."""
+    _heading("8  The friends go on, the tuned voice drafts")
+    friend = next((friend for friend in friends.friends[:2] if friends.goes_on(friend)), None)
+    if friend is None:
+        _say("You play them yourself: write as one of them, and answer as the owner.")
+        return
+    sent = await owner.answer(friend)
+    _say(f"{friend.name} reads: {_flat(sent)}")
+    with printing.waiting("the tuned voice drafts"):
+        card = await owner.card(friend)
+    _say(f"{friend.name} goes on; a card comes: {_drafts_on(card)}")
+
+
+def _drafts_on(card: Message) -> str:
+    return _flat(" / ".join(card.text.split(PARTS)[1:-1]))
 
 
 def _ways(friends: Sequence[Friend]) -> str:

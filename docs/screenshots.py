@@ -9,9 +9,10 @@ import io
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from PIL import Image
@@ -28,50 +29,58 @@ OWNER, MIRA, LENA = sample.OWNER_ID, 2001, 2003
 async def main(home: Path) -> None:
     """Start the demo and take the pictures as it goes."""
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    async with demo(home) as url, async_playwright() as playwright:
+    async with demo(home) as (url, ended), async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = await opened(browser, url, OWNER)
-        await page.wait_for_selector(".row:has-text('Ben Okafor'):has(.inline)")
-        await taken(page, "cards-light.png")
-        page = await opened(browser, url, OWNER, chat="Lena Hart", scheme="dark")
-        await taken(page, "draft-dark.png")
-        page = await opened(browser, url, OWNER, chat="likeme", size=PHONE)
-        await page.wait_for_selector(".bubble:has-text('tokens/s')")
-        await taken(page, "training-phone.png")
-        page = await opened(browser, url, MIRA, chat="The friends")
-        await page.wait_for_selector(".explanation >> nth=2")
-        await page.wait_for_timeout(4000)  # until the others have voted, too
-        await taken(page, "quiz-light.png")
-        page = await opened(browser, url, OWNER, chat="likeme", scheme="dark")
-        await page.wait_for_selector(".bubble:has-text('Picked as the real one') img")
-        await taken(page, "standings-dark.png")
+        watching = asyncio.create_task(pictures(browser, url))
+        await asyncio.wait((watching, ended), return_when=asyncio.FIRST_COMPLETED)
+        if not watching.done():
+            raise SystemExit(f"The demo has ended: {home}/bot.log and serve.log tell why.")
+        await watching
         await browser.close()
 
 
+async def pictures(browser: Browser, url: str) -> None:
+    """One after the other, as the demo goes on."""
+    page = await opened(browser, url, OWNER, chat="likeme", size=PHONE)
+    await page.wait_for_selector(".bubble:has-text('tokens/s')")
+    await taken(page, "training-phone.png")
+    page = await opened(browser, url, MIRA, chat="The friends")
+    await page.wait_for_selector(".explanation >> nth=2")
+    await page.wait_for_timeout(5000)  # until the others have voted, too
+    await taken(page, "quiz-light.png")
+    page = await opened(browser, url, OWNER, chat="likeme", scheme="dark")
+    await page.wait_for_selector(".bubble:has-text('Picked as the real one') img")
+    await taken(page, "standings-dark.png")
+    page = await opened(browser, url, OWNER, chat="likeme")
+    await page.wait_for_selector(".row:has-text('likeme-0001'):has(.inline)")
+    await taken(page, "cards-light.png")
+    lena = await opened(browser, url, LENA, chat="Jonas")
+    await lena.fill("#words", "what do you bring on saturday? 🐟")
+    await lena.press("#words", "Enter")
+    page = await opened(browser, url, OWNER, chat="Lena Hart", scheme="dark")
+    await page.wait_for_selector(".bubble:has-text('what do you bring')")
+    await page.wait_for_selector("#cloud:not([hidden])")
+    await taken(page, "draft-dark.png")
+
+
 @asynccontextmanager
-async def demo(home: Path) -> AsyncIterator[str]:
-    """The address of the page of a running demo."""
+async def demo(home: Path) -> AsyncIterator[tuple[str, asyncio.Future[bytes]]]:
+    """A running demo: the address of its page, and what is done when it ends."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bot", "demo", "--home", str(home)),
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "CI": "1", "COLUMNS": "160"},
     )
     assert process.stdout is not None
-    url, reading = "", None
     try:
-        while not url:
-            line = (await process.stdout.readline()).decode()
-            if not line:
+        while not (found := re.search(r"http://127\S+/page/\S+", (await process.stdout.readline()).decode())):
+            if process.stdout.at_eof():
                 raise SystemExit("The demo did not start.")
-            found = re.search(r"http://127\S+/page/\S+", line)
-            url = found[0] if found else ""
-        reading = asyncio.create_task(process.stdout.read())
-        yield url
+        yield found[0], asyncio.ensure_future(process.stdout.read())
     finally:
-        process.terminate()
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)  # as Ctrl-C: it takes its bot along
         await process.wait()
-        if reading is not None:
-            await reading
 
 
 async def opened(

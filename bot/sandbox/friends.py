@@ -53,6 +53,10 @@ class Friends:
         """Somebody writes his first turn."""
         self._start(self._write(friend))
 
+    def goes_on(self, friend: Friend) -> bool:
+        """Whether he would write something when he is answered."""
+        return bool(friend.turns) and not self._is_taken(friend.user_id)
+
     def _react(self, event: Event) -> None:
         what = event.what
         if event.kind != "message" or not isinstance(what, Message):

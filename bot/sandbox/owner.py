@@ -41,18 +41,24 @@ class Owner:
         event = await self._after(act, lambda e: e.kind == "draft" and e.what.chat_id == chat and bool(e.what.text))
         return str(event.what.text)
 
-    async def card(self, friend: Friend, act: Callable[[], object]) -> Message:
+    async def card(self, friend: Friend, act: Callable[[], object] = lambda: None) -> Message:
         """The card with drafts that then comes."""
         event = await self._after(act, lambda e: self._is_said(e) and _has(e, "skip") and friend.name in e.what.text)
         card: Message = event.what
         return card
 
-    async def take_first(self, card: Message, friend: Friend) -> str:
-        """A tap on «1»; what the friend then reads."""
+    async def answer(self, friend: Friend) -> str:
+        """A tap on the first draft of the friend's card, or a word of his own; what the friend then reads."""
         chat = self._world.between(self._me, friend.user_id).chat_id
-        sent = await self._after(
-            lambda: self._world.tap(self._me, card, "1"), lambda e: e.kind == "message" and e.chat_id == chat
-        )
+        cards = [m for m in self._world.history(self._me) if m.text.startswith(friend.name) and m.buttons]
+
+        def act() -> None:
+            if cards and cards[-1].buttons[0][0]["text"] == "1":
+                self._world.tap(self._me, cards[-1], "1")
+            else:
+                self._world.send(self._me, chat, "ok")
+
+        sent = await self._after(act, lambda e: e.kind == "message" and e.chat_id == chat and e.what.sender == self._me)
         return str(sent.what.text)
 
     async def train(self) -> None:

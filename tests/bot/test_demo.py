@@ -26,7 +26,8 @@ def test_the_demo_imports_trains_plays_and_leaves_its_report(tmp_path: Path, smo
         env={**os.environ, "BASE_MODEL": str(tmp_path / "tiny"), "OMP_NUM_THREADS": "1", "COLUMNS": "140"},
     )
     assert done.returncode == 0, done.stderr + done.stdout
-    for step in ("1  Importing", "2  Building", "3  Training", "4  Held-out", "5  A blind quiz", "the real reply"):
+    steps = ("1  Importing", "2  Building", "3  A Telegram", "4  Three", "5  /train", "6  Held-out", "7  A blind")
+    for step in (*steps, "http://127.0.0.1:", "in the input line", "a card comes: 1", "real reply", "8  The friends"):
         assert step in done.stdout
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 2

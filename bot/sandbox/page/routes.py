@@ -105,7 +105,9 @@ class Page:
             body: Any = json.loads(raw) if len(raw) <= BODY_BYTES else None
             if not isinstance(body, dict):
                 raise Refused("That is nothing a page would send.")
-            self.acted.add(act(self._world, body))
+            person = act(self._world, body)
+            if body["do"] not in ("type", "draft"):
+                self.acted.add(person)
         except ValueError:
             return JSONResponse({"error": "That is no JSON."}, 400)
         except Refused as refused:

@@ -17,8 +17,9 @@ export function el(tag, properties = {}, ...children) {
 /** One of seven colours for a person, by his place in the world; groups have the first. */
 const hue = person => Math.max(0, [...world.people.keys()].indexOf(person)) % 7;
 
-/** The round picture of a person or group: initials on one of seven colours. */
+/** The round picture of a person or group: initials on one of seven colours; the bot has its own. */
 export function face(side) {
+  if (side.face === bot()?.id) return el('img', { class: 'face', src: 'icon.svg', alt: '' });
   const words = side.name.replace(/\(.*\)/, '').trim().split(/\s+/);
   const initials = words.slice(0, 2).map(word => [...word][0] ?? '').join('').toUpperCase();
   return el('span', { class: `face hue${hue(side.face)}`, 'aria-hidden': 'true' }, initials);

@@ -8,6 +8,7 @@ const SAVE_MS = 500, TYPE_MS = 3000;
 let answering = null, editing = null; // messages
 let synced = ''; // the line as all devices know it
 let saving = 0, typedAt = 0;
+const typedHere = new Set(); // "person/chat" whose draft was typed on this page
 
 export const isBusy = () => answering !== null || editing !== null;
 
@@ -29,7 +30,7 @@ export function leave() {
 export function write(text) {
   $('words').value = text;
   grow();
-  $('cloud').hidden = !text || text !== synced || editing !== null;
+  $('cloud').hidden = !text || text !== synced || editing !== null || typedHere.has(`${me}/${chat}`);
 }
 
 /** The input line has changed on another device, or by the bot: mine follows unless I am typing. */
@@ -37,7 +38,10 @@ export function take(text) {
   const mine = $('words').value;
   const idle = !editing && mine === synced;
   synced = text;
-  if (idle && mine !== text) write(text);
+  if (idle && mine !== text) {
+    typedHere.delete(`${me}/${chat}`);
+    write(text);
+  }
 }
 
 export function save() {
@@ -56,6 +60,7 @@ function grow() {
 export function typed() {
   grow();
   $('cloud').hidden = true;
+  typedHere.add(`${me}/${chat}`);
   suggest();
   clearTimeout(saving);
   saving = setTimeout(save, SAVE_MS);
@@ -73,6 +78,7 @@ export function send() {
   const sent = editing ? act('edit', { message: editing.id, text }) : act('send', { text, reply_to: answering?.id ?? null });
   sent.catch(() => write(text));
   answering = editing = null;
+  typedHere.delete(`${me}/${chat}`);
   showContext();
   write('');
   suggest();

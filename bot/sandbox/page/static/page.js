@@ -3,7 +3,7 @@
 import { apply, calm, chatsOf, history, look, people, world } from './state.js';
 import { arrive, cancel, chooseCommand, edit, isBusy, leave, save, send, suggest, take, typed, write } from './compose.js';
 import { showChats, showPeople } from './side.js';
-import { put, showGrowing, showHead, showLog } from './talk.js';
+import { holdEnd, put, showGrowing, showHead, showLog } from './talk.js';
 import { $, NARROW, act, be, chat, go, me, toast } from './wire.js';
 
 function listen() {
@@ -99,4 +99,5 @@ addEventListener('keydown', event => {
 addEventListener('hashchange', route);
 addEventListener('pagehide', save);
 setInterval(() => { if (calm().length) { showGrowing(); showChats(); showHead(); } }, 1000);
+holdEnd();
 listen();

@@ -77,6 +77,13 @@ export function put(message) {
   if (low || (!old && message.from === me)) log.scrollTop = log.scrollHeight;
 }
 
+/** The log stays at its end when it becomes lower: a draft has come to the input line, a keyboard has opened. */
+export function holdEnd() {
+  let low = true;
+  $('log').addEventListener('scroll', () => { low = isLow(); });
+  new ResizeObserver(() => { if (low) $('log').scrollTop = $('log').scrollHeight; }).observe($('log'));
+}
+
 const isLow = () => $('log').scrollHeight - $('log').scrollTop - $('log').clientHeight < 80;
 
 export function showGrowing() {
