@@ -5,14 +5,13 @@ from typing import Any
 
 import torch
 
-from training.dataset.render import Message, encode_prompt
+from training.dataset.render import Message, encode_prompt, end_of_turn_id
 from training.engine.model import Base
-from training.generate import Sampling
+from training.generate import Completion, Sampling
 
 AT_ONCE = {"cpu": (32, 4096), "cuda": (256, 65_536)}  # replies in one batch, and tokens of their prompts, padded
 
 
-@torch.inference_mode()
 def draw(
     base: Base,
     adapter: str | None,
@@ -20,13 +19,25 @@ def draw(
     sampling: Sampling,
     before: Callable[[int], None] = lambda replies: None,
 ) -> list[str]:
-    """One reply of `adapter` (None: the stock model) to each prompt, in their order; "" where it stays silent.
+    """One reply of `adapter` (None: the stock model) to each prompt, in their order; "" where it stays silent."""
+    return [one.text for one in complete(base, adapter, prompts, sampling, before)]
+
+
+@torch.inference_mode()
+def complete(
+    base: Base,
+    adapter: str | None,
+    prompts: Sequence[Sequence[Message]],
+    sampling: Sampling,
+    before: Callable[[int], None] = lambda replies: None,
+) -> list[Completion]:
+    """The same, and whether each ended by itself.
 
     `before` is called before each batch with the number of its replies: the caller may let others at the
     model there. The state of torch's global random generator is left alone.
     """
     encoded = [encode_prompt(base.tokenizer, prompt) for prompt in prompts]
-    texts = [""] * len(encoded)
+    found = [Completion("", 0, "stop")] * len(encoded)
     devices = [base.device] if base.device.type == "cuda" else []
     with base.speaking(adapter) as model, torch.random.fork_rng(devices):
         torch.manual_seed(sampling.seed or 0)
@@ -34,8 +45,15 @@ def draw(
             before(len(batch))
             drawn = _generate(model, base, [encoded[i] for i in batch], sampling)
             for index, ids in zip(batch, drawn, strict=True):
-                texts[index] = base.tokenizer.decode(ids, skip_special_tokens=True).strip()
-    return texts
+                found[index] = _completion(base, ids)
+    return found
+
+
+def _completion(base: Base, ids: Sequence[int]) -> Completion:
+    ends = {base.tokenizer.pad_token_id, end_of_turn_id(base.tokenizer)}
+    end = next((place for place, token in enumerate(ids) if token in ends), None)
+    text = base.tokenizer.decode(ids[:end], skip_special_tokens=True).strip()
+    return Completion(text, len(ids[:end]), "length" if end is None else "stop")
 
 
 def _batches(encoded: Sequence[Sequence[int]], most: int, tokens: int) -> list[list[int]]:
