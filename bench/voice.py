@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import voice_draw
-from voice_draw import DATA, MAIN, OTHERS, ROOT
+from voice_worker import DATA, MAIN, OTHERS, ROOT
 
 OUT = Path(os.environ.get("OUT", DATA))
 LEARNED, HELD_OUT = 6128, 322  # the article's

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from voice_draw import DATA, MAIN, OTHERS, PROMPTS, rows
+from voice_worker import DATA, MAIN, OTHERS, PROMPTS, rows
 
 from bot.suitable import Drawn, different, suitable
 from training.dataset.redact import redact
@@ -47,7 +47,9 @@ def _judge(history: "History", drawn: dict[str, Any], judged: dict[str, Any]) ->
     once(f"{history.corpus}.owner", history.owner)
     for name, one in drawn.items():
         if name.endswith(".voice"):
-            once(name, lambda one=one: _trained(one, history.stock[""]))
+            answers = drawn.get(name.replace(".voice", ".answers"))
+            if answers:
+                once(name, lambda one=one, answers=answers: _trained({**one, **answers}, history.stock[""]))
         elif ".stock." in name:
             once(name, lambda one=one: history.of_stock(one))
     most = [name for name in drawn if name.endswith(".drawn")]

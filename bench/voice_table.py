@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from voice_draw import MAIN, OTHERS
+from voice_worker import MAIN, OTHERS
 
 RESAMPLES = 2000
 
@@ -99,7 +99,7 @@ def _seeds(recipe: str, drawn: dict[str, Any], stock: dict[Any, Any]) -> list[st
 def _ways(title: str, drawn: dict[str, Any], own: dict[str, Any], with_recipe: bool = False) -> list[str]:
     lines = [
         title,
-        "  temp  top-p  draft               over stock  over real  him?   AUC    fit of his  words  pairs  loops  recites",
+        "  temp  top-p  draft               over stock  over real  him?  AUC    fit, his  words  pairs  loops  recites",
     ]
     for name, it in sorted(drawn.items(), key=lambda one: (one[1]["recipe"], one[1]["setting"], one[0])):
         fit = (it["fit"]["value"] - 0.5) / (own["fit"]["value"] - 0.5)
@@ -107,12 +107,12 @@ def _ways(title: str, drawn: dict[str, Any], own: dict[str, Any], with_recipe: b
         lines.append(
             f"  {it['setting'][0]:4.2f}  {it['setting'][1]:5.2f}  {label:18}  {it['tuned_over_stock']['share']:10.1%}"
             f"  {it['tuned_over_real']['share']:9.1%}  {it['three'][1]['share']:4.0%}  {it['auc']['value']:.3f}"
-            f"  {fit:10.0%}  {it['words']:5.0f}  {it['variety']['distinct_2']:5.2f}  {it['variety']['looping']:5.1%}"
+            f"  {fit:8.0%}  {it['words']:5.0f}  {it['variety']['distinct_2']:5.2f}  {it['variety']['looping']:5.1%}"
             f"  {it['reciting']['reciting']['share']:6.1%}"
         )
     words = f"{own['words']:5.0f}  {own['variety']['distinct_2']:5.2f}  {own['variety']['looping']:5.1%}"
     recites = f"{own['reciting']['reciting']['share']:6.1%}"
-    return [*lines, f"  {'himself':>13}  {'':18}  {'':10}  {'':9}  {'':4}  {'':5}  {1:10.0%}  {words}  {recites}"]
+    return [*lines, f"  {'himself':>13}  {'':18}  {'':10}  {'':9}  {'':4}  {'':5}  {1:8.0%}  {words}  {recites}"]
 
 
 def _together(its: Sequence[dict[str, Any]], what: str) -> str:
