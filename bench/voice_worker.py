@@ -24,7 +24,7 @@ DRAFTS = 4  # of each prompt: what the product asks for, to show three
 ROW_TOKENS = 4096  # a whole step in a row; the numbers are the same, whatever the rows
 SCORED_AT_ONCE = 64
 
-RECIPE = os.environ.get("RECIPE", "embedded")
+RECIPE = os.environ.get("RECIPE", "embedded")  # a name, or a TOML file
 WORKERS = int(os.environ.get("WORKERS", "4"))
 GIB_A_WORKER = float(os.environ.get("GIB_A_WORKER", "12"))  # of the card's memory
 EXAMPLES = int(os.environ.get("EXAMPLES", "0")) or None  # for a trial run
@@ -42,7 +42,7 @@ class VoiceJob:
     @property
     def name(self) -> str:
         """Of its files."""
-        return f"{self.corpus}.{RECIPE}.{self.seed}"
+        return f"{self.corpus}.{Path(RECIPE).stem}.{self.seed}"
 
 
 _base: Any = None
@@ -85,7 +85,7 @@ def train_voice(job: VoiceJob) -> dict[str, Any]:
     _keep(result.adapter, _out / f"{job.name}.adapter.tar")
     found = {
         "corpus": job.corpus,
-        "recipe": RECIPE,
+        "recipe": Path(RECIPE).stem,
         "seed": job.seed,
         "numbers": chosen.model_dump(),
         "seconds": result.seconds,
@@ -103,12 +103,15 @@ def _taught(chosen: Any, train: Any, held_out: Any, folder: Path, events: list[d
     from training.engine import loop
     from training.engine.step import Eager
 
-    for way in (loop.stepper, Eager):
+    def uncaptured(*given: Any) -> Eager:
+        return Eager(*given[:3])
+
+    for way in (loop.stepper, uncaptured):
         loop.stepper = way
         try:
             return loop.train(_base, chosen, train, held_out, folder, events.append, lambda: "go on", seed)
         except Exception:
-            if way is Eager:
+            if way is uncaptured:
                 raise
             print(traceback.format_exc(), file=sys.stderr, flush=True)  # noqa: T201
         _tidy()
@@ -151,8 +154,13 @@ def draw_voice(job: VoiceJob, settings: Sequence[tuple[float, float]], general: 
         _speak(None)
         drawn["nats_stock"] = _nats(answered)
         files[f"{job.name}.{setting[0]}-{setting[1]}.drawn"] = {
-            "corpus": job.corpus, "recipe": RECIPE, "seed": job.seed, "setting": setting, "drafts": DRAFTS, **drawn
-        }  # fmt: skip
+            "corpus": job.corpus,
+            "recipe": Path(RECIPE).stem,
+            "seed": job.seed,
+            "setting": setting,
+            "drafts": DRAFTS,
+            **drawn,
+        }
     return {"files": files, "note": f"{len(settings)} ways in {time.monotonic() - began:.0f} s"}
 
 
