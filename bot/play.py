@@ -107,7 +107,7 @@ async def answered(update: Update, context: Context) -> None:
 
 
 async def go_on(services: Services, bot: Bot, invitation_id: int) -> None:
-    """Put the next question to a friend, or thank him.
+    """Put the next question to a friend, or thank him; before the owner has let one through, ask him to wait.
 
     One that he left unanswered comes again beside its old poll, which stays open: stopping a quiz shows its answer.
     """
@@ -129,7 +129,7 @@ async def go_on(services: Services, bot: Bot, invitation_id: int) -> None:
 
 
 async def resume(services: Services, bot: Bot) -> None:
-    """After a start: friends whose next question was not sent any more get it now."""
+    """Friends who wait get their next question: one that a restart kept back, or one that was let through now."""
     for invitation in await invitations.taken(services.database):
         waiting = await invitations.open_polls(services.database, invitation.invitation_id)
         if invitation.is_open(now()) and not waiting and await invitations.unanswered(services.database, invitation):
@@ -185,6 +185,8 @@ async def _thanks(database: Database, invitation: Invitation) -> str:
     mine = [
         a for a in await quizzes.answers(database) if a.voter_id == invitation.taken_by and a.question_id in of_quiz
     ]
+    if not mine:
+        return say("link_wait")
     right = sum(answer.source == RIGHT[answer.kind] for answer in mine)
     return say("link_done", right=right, n=len(mine), name=await _owner_name(database))
 

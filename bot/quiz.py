@@ -86,6 +86,7 @@ async def approved(update: Update, context: Context) -> None:
     await query.answer(told)
     if told != say("quiz_own_chat"):
         await query.edit_message_reply_markup(None)
+    context.services.spawn(play.resume(context.services, query.get_bot()), "quiz")
 
 
 async def approved_all(update: Update, context: Context) -> None:
@@ -100,6 +101,7 @@ async def approved_all(update: Update, context: Context) -> None:
             kept_back += told == say("quiz_own_chat")
     if kept_back:
         await query.get_bot().send_message(context.services.settings.owner_id, say("quiz_kept_back", n=kept_back))
+    context.services.spawn(play.resume(context.services, query.get_bot()), "quiz")
 
 
 async def dropped(update: Update, context: Context) -> None:

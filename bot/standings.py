@@ -19,6 +19,7 @@ from storage.database import Database
 from storage.quizzes import Answer, Kind, Source
 
 Rows = list[tuple[str, Share]]
+CAPTION = 1024  # Telegram's
 MOST_ROWS = 30  # of a picture that a phone can show
 DUELS: tuple[Kind, ...] = ("stock", "real")
 
@@ -76,8 +77,9 @@ def of_answers(answers: Sequence[Answer]) -> Standings:
 
 
 def text(it: Standings) -> str:
-    """In words; with a clear one when they say nothing yet."""
+    """In words; a clear one leads where they say nothing yet."""
     lines = [say("standings_title", n=it.n, judges=it.judges)]
+    lines += [say("standings_small", n=it.n)] if it.n < SMALL else []
     if it.everybody.n:
         lines += [say("standings_line", name=name, **_numbers(share)) for name, share in it.everybody.rows]
     else:
@@ -89,7 +91,7 @@ def text(it: Standings) -> str:
     if it.scale:
         players = ", ".join(f"{name} {value:.2f} ({low:.2f}–{high:.2f})" for name, value, low, high in it.scale)
         lines.append(say("standings_scale", players=players))
-    return "\n".join(lines + ([say("standings_small", n=it.n)] if it.n < SMALL else []))
+    return "\n".join(lines)
 
 
 def as_csv(answers: Sequence[Answer]) -> str:
@@ -115,9 +117,10 @@ async def standings(update: Update, context: Context) -> None:
         return
     said = text(found)
     picture = await asyncio.to_thread(charts.standings, said.split("\n")[0], picture_rows(found))
-    await message.reply_photo(picture, caption=said[:1024])
-    if len(said) > 1024:
-        await message.reply_text(said[:4096])
+    head = said if len(said) <= CAPTION else said[: said.rindex("\n", 0, CAPTION)]
+    await message.reply_photo(picture, caption=head)
+    if rest := said[len(head) :].strip():
+        await message.reply_text(rest[:4096])
 
 
 def picture_rows(it: Standings) -> Rows:

@@ -88,7 +88,7 @@ def _tokens(
     """
     logits, go_on = _begun(base, adapter, prompt, sampling)
     for position in range(sampling.max_tokens):
-        chosen = _sample(logits.float(), sampling, generator)  # (n,)
+        chosen = sample(logits.float(), sampling, generator)  # (n,)
         read = _reader(chosen)
         ahead = base.device.type == "cuda"
         if not ahead:
@@ -141,7 +141,7 @@ def _reader(chosen: torch.Tensor) -> Callable[[], list[int]]:
     return read
 
 
-def _sample(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:
+def sample(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:
     """(n, vocabulary) -> (n,): nucleus sampling; what lies outside the nucleus is never drawn.
 
     A nucleus has at most CANDIDATES tokens: sorting a whole vocabulary costs a tenth of a step on a GPU. Drawn

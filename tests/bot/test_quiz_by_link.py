@@ -89,7 +89,10 @@ class Friend:
 
     async def plays(self, token: str, right: bool) -> Message:
         """To the end; the thanks."""
-        said = await self.opens(token)
+        return await self.to_the_end(await self.opens(token), right)
+
+    async def to_the_end(self, said: Message, right: bool) -> Message:
+        """From a poll to the thanks."""
         while said.poll is not None:
             place = said.poll.correct[0]
             said = await self.picks(said.poll, place if right else (place + 1) % len(said.poll.options))

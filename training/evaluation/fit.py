@@ -29,11 +29,15 @@ def is_there() -> bool:
 
 def fit(prompts: Sequence[str], replies: Sequence[str], seed: int = 0) -> Number:
     """The mean share of other replies that suit a prompt less than its own does; a tie is half."""
-    asked, answered = embed(tuple(prompts)), embed(tuple(reply or "…" for reply in replies))
+    return of_vectors(embed(prompts), embed(replies), seed)
+
+
+def of_vectors(asked: np.ndarray, answered: np.ndarray, seed: int = 0) -> Number:
+    """The same of texts that are embedded already: (texts, 384) each."""
     near = asked @ answered.T  # (prompts, replies)
     own = near.diagonal()[:, None]
     below = (near < own).sum(1) + ((near == own).sum(1) - 1) / 2
-    return mean(list(below / max(1, len(prompts) - 1)), seed)
+    return mean(list(below / max(1, len(asked) - 1)), seed)
 
 
 def of_the_owners(fitting: Number, owners: Number) -> float | None:
@@ -43,16 +47,19 @@ def of_the_owners(fitting: Number, owners: Number) -> float | None:
 
 @torch.inference_mode()
 def embed(texts: Sequence[str]) -> np.ndarray:
-    """Unit vectors, (texts, 384): mean over the tokens, as the model was trained."""
+    """Unit vectors, (texts, 384): mean over the tokens, as the model was trained. Silence is an ellipsis."""
     tokenizer, model = _loaded()
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # alike in length together: little padding
     found = []
     for start in range(0, len(texts), BATCH):
-        batch = list(texts[start : start + BATCH])
+        batch = [texts[i] or "…" for i in order[start : start + BATCH]]
         read = tokenizer(batch, padding=True, truncation=True, max_length=TOKENS, return_tensors="pt")
+        read = read.to(model.device)
         states = model(**read).last_hidden_state  # (batch, tokens, 384)
         mask = read["attention_mask"][..., None]
         found.append(F.normalize((states * mask).sum(1) / mask.sum(1), dim=1))
-    return torch.cat(found).numpy()
+    vectors = torch.cat(found).cpu().numpy()
+    return np.asarray(vectors[np.argsort(order)])
 
 
 @cache

@@ -74,7 +74,7 @@ def distances(real: Sequence[str], tuned: Sequence[str], stock: Sequence[str]) -
     found = {}
     for name, measure in FEATURES.items():
         values = [[measure(text) for text in texts] for texts in (real, tuned, stock)]
-        apart = [float(ks_2samp(values[0], other).statistic) for other in values[1:]]
+        apart = [float(ks_2samp(values[0], other, method="asymp").statistic) for other in values[1:]]
         found[name] = Distance(*(float(np.mean(side)) for side in values), *apart)
     mixes = [_languages(texts) for texts in (real, tuned, stock)]
     usual = max(mixes[0], key=lambda language: mixes[0][language])

@@ -58,6 +58,10 @@ def test_lost_and_won_questions_are_counted_in_pairs() -> None:
     right, wrong = [item.answers[0] for item in asked], ["no idea"] * 4
     found = forgetting.compare(asked, [*right[:3], *wrong[:1]], [*right[:1], *wrong[:2], right[3]])
     assert (found.stock.picks, found.tuned.picks, found.lost, found.won) == (3, 2, 2, 1)
+    every = forgetting.items()
+    found = forgetting.compare(every, [item.answers[0] for item in every], ["no idea"] * len(every))
+    assert list(found.kinds.items())[-1] == ("fifty", (50, 0, 50)), "the article's kind of result"
+    assert sum(n for _, _, n in found.kinds.values()) == len(every) + 50
 
 
 def test_a_run_of_eight_words_is_found_whatever_its_case_and_signs() -> None:
