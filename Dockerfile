@@ -24,7 +24,7 @@ WORKDIR /opt/likeme/lib/python3.11/site-packages
 RUN find . -type d \( -name tests -o -name __pycache__ \) -prune -exec rm -rf {} + \
     && find . -name '*.pyi' -delete \
     && find babel/locale-data -type f ! -regex '.*/\(root\|en\|ru\|de\|tr\|en_US\|ru_RU\|de_DE\|tr_TR\)\.dat' -delete \
-    && rm -rf phonenumbers/geodata phonenumbers/carrierdata phonenumbers/tzdata
+    && rm -rf phonenumbers/geodata phonenumbers/carrierdata phonenumbers/tzdata numpy/f2py
 
 FROM build AS build-model
 RUN /opt/likeme/bin/pip install -c constraints.txt torch==2.13.0 \
