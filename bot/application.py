@@ -30,6 +30,7 @@ from bot import (
     modes,
     overview,
     play,
+    pulse,
     quiz,
     secretary,
     sending,
@@ -152,6 +153,7 @@ async def _start(app: App, settings: Settings, stack: AsyncExitStack) -> None:
     follower = syncing.Follower(settings, database, tell, lambda own, new: cloud_drafts.heard(services, own, new))
     services = Services(app, settings, database, voice, follower, drafting, waiting, owner)
     app.bot_data["services"] = services
+    services.spawn(pulse.beat(settings.likeme_home), "pulse")
     services.spawn(services.follower.run(), "following the account")
     services.spawn(_catch_up(services), "catching up")
     services.spawn(sending.take_up(services), "taking up cards")

@@ -134,7 +134,8 @@ async def _drafts(telegram: Box, owner: Owner, friends: Friends) -> None:
         await telegram.followed()
     with printing.waiting("the stock model drafts, told how he writes"):
         line = await owner.draft_in_line(third, lambda: friends.begin(third))
-    _say(f"{third.name} writes; in the input line of that chat lies: {_flat(line)}")
+    lies = f"in the input line of that chat lies: {_flat(line)}" if line else "the model finds no words for that yet."
+    _say(f"{third.name} writes; {lies}")
     await owner.want_draft_in_line(third)
     await owner.lend_account()
     with printing.waiting("the stock model drafts, told how he writes"):

@@ -40,10 +40,15 @@ class Walk:
 
     def keep(self, **values: object) -> None:
         """Write answers down: the file is replaced whole, and its owner's alone."""
-        ENV.touch(mode=0o600)
-        ENV.chmod(0o600)
+        try:
+            ENV.touch(mode=0o600)
+            ENV.chmod(0o600)
+            for name, value in values.items():
+                dotenv.set_key(ENV, name, str(value), quote_mode="auto")
+        except OSError as error:
+            where = f"{ENV.resolve()} can't be written ({error.strerror})"
+            raise BadInput(f"{where}: run likeme setup in a folder of yours.") from error
         for name, value in values.items():
-            dotenv.set_key(ENV, name, str(value), quote_mode="auto")
             if name in os.environ and os.environ[name] != str(value):
                 self.person.tell(f"  ! {name} is set in the environment too, which wins over .env: unset it there")
 

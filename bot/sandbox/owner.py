@@ -9,6 +9,7 @@ from bot.texts import say
 from storage.errors import ModelError
 
 SECONDS = 300.0  # a small model on a busy machine takes its time
+DRAFT_SECONDS = 90.0  # after which nothing may come any more: the model can have found no words
 
 
 class Owner:
@@ -36,10 +37,16 @@ class Owner:
         await self._after(lambda: self._world.connect(self._me), self._is_said)
 
     async def draft_in_line(self, friend: Friend, act: Callable[[], object]) -> str:
-        """What then lies in the input line of the friend's chat."""
+        """What then lies in the input line of the friend's chat; "" for nothing."""
         chat = self._world.between(self._me, friend.user_id).chat_id
-        event = await self._after(act, lambda e: e.kind == "draft" and e.what.chat_id == chat and bool(e.what.text))
-        return str(event.what.text)
+
+        def lies(event: Event) -> bool:
+            return event.kind == "draft" and event.what.chat_id == chat and bool(event.what.text)
+
+        try:
+            return str((await self._after(act, lies, DRAFT_SECONDS)).what.text)
+        except ModelError:
+            return ""
 
     async def card(self, friend: Friend, act: Callable[[], object] = lambda: None) -> Message:
         """The card with drafts that then comes."""
@@ -101,15 +108,17 @@ class Owner:
         what = event.what
         return event.kind == "message" and (what.sender, what.chat_id) == (self._bot, self._me)
 
-    async def _after(self, act: Callable[[], object], wanted: Callable[[Event], bool]) -> Event:
+    async def _after(
+        self, act: Callable[[], object], wanted: Callable[[Event], bool], seconds: float = SECONDS
+    ) -> Event:
         async with self._world.events() as events:
             act()
             try:
-                async with asyncio.timeout(SECONDS):
+                async with asyncio.timeout(seconds):
                     while not wanted(event := await events.get()):
                         pass
             except TimeoutError:
-                raise ModelError(f"The demo's bot did nothing for {SECONDS:.0f} s: its bot.log tells why.") from None
+                raise ModelError(f"The demo's bot did nothing for {seconds:.0f} s: its bot.log tells why.") from None
             return event
 
 

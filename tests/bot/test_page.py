@@ -62,6 +62,7 @@ async def test_a_friend_writes_the_owner_taps_2_and_the_friend_reads_it(
     owner = await desk.open(OWNER)
     await owner.click("text=Start")
     await bubble(owner, "Hello Owner").wait_for()
+    assert await owner.evaluate("document.getElementById('words').clientHeight") > 30
     await owner.check("#lent input")
     await bubble(owner, "You are connected").wait_for()
     anna = await desk.open(ANNA, sandbox.world.between(OWNER, ANNA).chat_id)

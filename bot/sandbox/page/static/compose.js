@@ -53,7 +53,7 @@ export function save() {
 function grow() {
   const words = $('words');
   words.style.height = 'auto';
-  words.style.height = `${Math.min(words.scrollHeight, 180)}px`;
+  if (words.scrollHeight) words.style.height = `${Math.min(words.scrollHeight, 180)}px`; // 0: not shown yet
   $('send').classList.toggle('ready', words.value.trim() !== '');
 }
 

@@ -26,7 +26,7 @@ function heard(told) {
     else if (told.kind === 'deleted') showLog();
     else if (told.kind === 'draft' && told.user === me) take(told.text);
     showGrowing();
-    if (document.hasFocus() || !NARROW.matches) look(me, chat);
+    if (document.visibilityState === 'visible') look(me, chat);
   }
   showPeople();
   showChats();
