@@ -36,7 +36,6 @@ DATA = ROOT / "build" / "day-one.json.gz"
 MADE = ROOT / "build" / "day-one"
 LEARNED, HELD_OUT = 6128, 322  # the article's
 LONGEST_PROMPT = 1024
-TOKENS_AT_ONCE = {"cpu": 16_000, "cuda": 90_000}  # of a batch, replies included: some 5 GB on a card
 Prompt = list[dict[str, str]]
 
 
@@ -225,6 +224,8 @@ def _drawn(
     """
     from bot.suitable import DRAFTS, SPARE, TRIES, Drawn, different, suitable
     from training.dataset.render import Turn
+    from training.evaluation.replies import complete
+    from training.generate import Sampling
 
     contexts = [[Turn(m["role"], m["content"]) for m in prompt if m["role"] != "system"] for prompt in prompts]
     fit: list[list[str]] = [[] for _ in prompts]
@@ -233,7 +234,8 @@ def _drawn(
     for attempt in range(TRIES):
         missing = [DRAFTS - len(different(found, DRAFTS)) for found in fit]
         wanted = [i for i, number in enumerate(missing) for _ in range(number + SPARE) if number]
-        drawn = _replies(base, [prompts[i] for i in wanted], attempt)
+        asked = complete(base, None, [prompts[i] for i in wanted], Sampling(seed=attempt))
+        drawn = [Drawn(one.text, one.finish_reason == "stop") for one in asked]
         if not attempt:
             first = drawn[:: DRAFTS + SPARE]
         for i, one in zip(wanted, drawn, strict=True):
@@ -250,35 +252,6 @@ def _ends_whole(drawn: Any, shown: str) -> bool:
     line = shown.splitlines()[-1]
     lines = [one.strip() for one in drawn.text.splitlines()]
     return drawn.whole or line in lines[:-1] or line.endswith((".", "!", "?", "…", ")"))
-
-
-def _replies(base: Any, prompts: Sequence[Prompt], seed: int) -> list[Any]:
-    """One reply to each, in batches of about one length, by transformers' own batched decoding."""
-    import torch
-
-    from bot.suitable import Drawn
-    from training.dataset.render import encode_prompt
-    from training.dataset.sampling import MAX_TOKENS, TEMPERATURE, TOP_P
-
-    encoded = [encode_prompt(base.tokenizer, prompt)[-LONGEST_PROMPT:] for prompt in prompts]
-    end, padding = base.tokenizer.convert_tokens_to_ids("<|im_end|>"), base.tokenizer.pad_token_id
-    found: dict[int, Any] = {}
-    torch.manual_seed(seed)
-    left = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
-    while left:
-        longest = len(encoded[left[0]])
-        room = max(1, TOKENS_AT_ONCE[base.device.type] // (longest + MAX_TOKENS))
-        batch, left = left[:room], left[room:]
-        ids = torch.tensor([[padding] * (longest - len(encoded[i])) + encoded[i] for i in batch], device=base.device)
-        mask = torch.tensor([[0] * (longest - len(encoded[i])) + [1] * len(encoded[i]) for i in batch])
-        with torch.inference_mode():
-            drawn = base.model.generate(
-                input_ids=ids, attention_mask=mask.to(base.device), max_new_tokens=MAX_TOKENS, do_sample=True,
-                temperature=TEMPERATURE, top_p=TOP_P, top_k=0, repetition_penalty=1.0,
-            )  # fmt: skip
-        for i, reply in zip(batch, drawn[:, longest:].tolist(), strict=True):
-            found[i] = Drawn(base.tokenizer.decode(reply, skip_special_tokens=True).strip(), whole=end in reply)
-    return [found[i] for i in range(len(encoded))]
 
 
 def _elsewhere(learn: Sequence[tuple[int, Prompt]]) -> Callable[[str, int], bool]:
