@@ -1,7 +1,8 @@
 """What an untrained model can be told, beside what it can learn: four ways to the same held-out replies.
 
     python bench/day_one.py data                      ../shared/corpora -> build/day-one.json.gz
-    python bench/day_one.py [examples] [held out]     default: all, which is for a GPU; only build/ has to travel there
+    python bench/day_one.py [examples] [held out] [drawn]   default: all, which is for a GPU; only build/ has to travel
+    python bench/day_one.py table                     what is in build/day-one/, as far as it is there
 
 stock: the conversation alone. prompted: his manner and similar exchanges before it, nothing trained. tuned: trained on
 `examples`, the conversation alone. tuned + retrieval: trained, and told. What is retrieved is always older than the
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,13 +36,14 @@ DATA = ROOT / "build" / "day-one.json.gz"
 MADE = ROOT / "build" / "day-one"
 LEARNED, HELD_OUT = 6128, 322  # the article's
 LONGEST_PROMPT = 1024
-AT_ONCE = {"cpu": 32, "cuda": 700}  # replies in one batch
 Prompt = list[dict[str, str]]
 
 
 def main() -> None:
     """See above."""
     what, *given = sys.argv[1:] or ["all"]
+    if what not in ("data", "train", "way", "table", "all") and not what.isdecimal():
+        sys.exit(__doc__)
     if what == "data" or not DATA.exists():
         with tempfile.TemporaryDirectory() as home:
             DATA.parent.mkdir(exist_ok=True)
@@ -50,22 +52,23 @@ def main() -> None:
         _train(_data(*given)[0])
     elif what == "way":
         _way(given[0], *_data(*given[1:]))
+    elif what == "table":
+        _table(_data()[0])
     elif what != "data":
         sizes = [] if what == "all" else [what, *given]
-        _compare(sizes, *_data(*sizes))
+        _run(sizes)
+        _table(_data(*sizes)[0])
 
 
-def _data(examples: str = "", held_out: str = "") -> tuple[list[Any], list[Any]]:
+def _data(examples: str = "", held_out: str = "", drawn: str = "") -> tuple[list[Any], list[Any], int]:
     kept = json.loads(gzip.decompress(DATA.read_bytes()))
-    return kept["learn"][: int(examples or LEARNED)], kept["asked"][: int(held_out or HELD_OUT)]
+    learn, asked = kept["learn"][: int(examples or LEARNED)], kept["asked"][: int(held_out or HELD_OUT)]
+    return learn, asked, int(drawn or len(asked))
 
 
-def _compare(sizes: list[str], learn: list[Any], asked: list[Any]) -> None:
+def _run(sizes: list[str]) -> None:
     """Each part in a process of its own; on a GPU, which one process leaves idle, side by side."""
     import torch
-
-    from training.dataset.sampling import MAX_TOKENS, TEMPERATURE, TOP_P
-    from training.evaluation.judges import Verifier
 
     shutil.rmtree(MADE, ignore_errors=True)
     MADE.mkdir(parents=True)
@@ -75,24 +78,34 @@ def _compare(sizes: list[str], learn: list[Any], asked: list[Any]) -> None:
             running.append(subprocess.Popen([sys.executable, __file__, *part, *sizes]))
             if not torch.cuda.is_available():
                 running[-1].wait()
-        if any(process.wait() for process in running):
-            sys.exit("a part failed: see above")
-    trained = json.loads((MADE / "train.json").read_text())
+        for process in running:
+            process.wait()
+        if not (MADE / "train.json").is_file():
+            _note("the training failed, see above: without it there is nothing tuned")
+            return
+
+
+def _table(learn: list[Any]) -> None:
+    from training.dataset.sampling import MAX_TOKENS, TEMPERATURE, TOP_P
+    from training.evaluation.judges import Verifier
+
+    ways = {name: json.loads(path.read_text()) for name in WAYS if (path := MADE / f"{name}.json").is_file()}
+    trained = json.loads(path.read_text()) if (path := MADE / "train.json").is_file() else {}
+    stock = {kind: [text for text, _ in ways["stock"][kind]] for kind in ("first", "best")}
     lines = [
-        f"python bench/day_one.py: {CORPUS}, {trained['model']} on {trained['device']}, recipe {trained['recipe']} "
-        f"({trained['seconds']:.0f} s), {len(learn):,} examples, {len(asked)} held-out prompts; "
+        f"python bench/day_one.py: {CORPUS}, {trained.get('model')} on {trained.get('device')}, recipe "
+        f"{trained.get('recipe')}, {trained.get('examples', 0):,} examples ({trained.get('seconds', 0):.0f} s); "
+        f"{ways['stock']['asked']} held-out replies foreseen, {len(stock['first'])} prompts answered; "
         f"temperature {TEMPERATURE}, top-p {TOP_P}, {MAX_TOKENS} tokens",
         "",
         f"{'':18}{'':7}  {'one draw:':40}best draft:",
         f"{'':18}{'loss':>7}  {_HEAD}   {_HEAD}",
     ]
     verifier = Verifier([e[-1]["content"] for _, e in learn], [e[-2]["content"] for _, e in learn])
-    ways = {name: json.loads((MADE / f"{name}.json").read_text()) for name in WAYS}
-    stock = {kind: [text for text, _ in ways["stock"][kind]] for kind in ("first", "best")}
     for name, it in ways.items():
         columns = [_columns(verifier, it[kind], None if name == "stock" else stock[kind]) for kind in stock]
         lines.append(f"{name:18}{it['loss']:7.3f}  {'   '.join(columns)}")
-    real = [(reply, True) for _, _, reply, _ in asked]
+    real = [(reply, True) for reply in ways["stock"]["real"]]
     lines.append(f"{'himself':18}{'':7}  {'   '.join(_columns(verifier, real, stock[kind]) for kind in stock)}")
     table = "\n".join(lines)
     print(table)  # noqa: T201
@@ -100,7 +113,7 @@ def _compare(sizes: list[str], learn: list[Any], asked: list[Any]) -> None:
     (out / "day-one.txt").write_text(table + "\n", encoding="utf-8")
 
 
-def _way(name: str, learn: list[Any], asked: list[Any]) -> None:
+def _way(name: str, learn: list[Any], asked: list[Any], drawn: int) -> None:
     """What a way foresees and writes, to build/day-one/."""
     plain, told, real, chats = (list(column) for column in zip(*asked, strict=True))
     base, elsewhere = _base(), _elsewhere(learn)
@@ -108,11 +121,27 @@ def _way(name: str, learn: list[Any], asked: list[Any]) -> None:
     if WAYS[name].tuned:
         adapter = "tuned"
         base.load(adapter, MADE / "run" / "adapter")
-    loss = _loss(base, adapter, prompts, real)
-    first, best = _drawn(base, adapter, prompts, lambda text, i: elsewhere(text, chats[i]))
-    made = {"loss": loss, "first": [(d.text, d.whole) for d in first], "best": [(d.text, d.whole) for d in best]}
-    (MADE / f"{name}.json").write_text(json.dumps(made))
-    _note(f"{name} is drawn")
+    made = {"asked": len(asked), "real": real[:drawn], "loss": _loss(base, adapter, prompts, real)}
+    if adapter is not None:
+        _merge(base, adapter)
+    _note(f"{name}: loss {made['loss']:.3f}")
+    for first, best in _drawn(base, prompts[:drawn], lambda text, i: elsewhere(text, chats[i])):
+        made |= {"first": [(d.text, d.whole) for d in first], "best": [(d.text, d.whole) for d in best]}
+        (MADE / f"{name}.json").write_text(json.dumps(made))
+        _note(f"{name}: another round is drawn")
+
+
+def _merge(base: Any, adapter: str) -> None:
+    """The voice's weights into the base of this process: drawn in batches, its thin products would cost the most."""
+    import torch
+
+    from training.engine import dora
+
+    with torch.no_grad():
+        for name, one in dora.layers(base.voices[adapter]):
+            weight = base.model.get_submodule(name).weight
+            gain = (one.magnitude * one.inverse_norm)[:, None]
+            weight.copy_(gain * (weight.float() + one.scaling * one.lora_B @ one.lora_A))
 
 
 def _base() -> Any:
@@ -177,8 +206,8 @@ def _train(learn: list[Any]) -> None:
     name = os.environ.get("RECIPE") or ("embedded" if base.name == EMBEDDED else default_recipe(base))
     examples = [example for _, example in learn]
     result = loop.train(base, recipe.load(name), examples, [], MADE / "run", _told, lambda: "go on", 0)
-    made = {"model": base.name, "device": base.device.type, "recipe": name, "seconds": result.seconds}
-    (MADE / "train.json").write_text(json.dumps(made))
+    made = {"model": base.name, "device": base.device.type, "recipe": name, "examples": len(learn)}
+    (MADE / "train.json").write_text(json.dumps(made | {"seconds": result.seconds}))
 
 
 def _told(event: dict[str, Any]) -> None:
@@ -187,11 +216,16 @@ def _told(event: dict[str, Any]) -> None:
 
 
 def _drawn(
-    base: Any, adapter: str | None, prompts: Sequence[Prompt], elsewhere: Callable[[str, int], bool]
-) -> tuple[list[Any], list[Any]]:
-    """Each prompt's first reply as it comes, and the draft that would stand first on its card; "" where none is fit."""
+    base: Any, prompts: Sequence[Prompt], elsewhere: Callable[[str, int], bool]
+) -> Iterator[tuple[list[Any], list[Any]]]:
+    """Each prompt's first reply as it comes, and the draft that would stand first on its card; "" where none is fit.
+
+    After every round of drafting, as far as it is then.
+    """
     from bot.suitable import DRAFTS, SPARE, TRIES, Drawn, different, suitable
     from training.dataset.render import Turn
+    from training.evaluation.replies import complete
+    from training.generate import Sampling
 
     contexts = [[Turn(m["role"], m["content"]) for m in prompt if m["role"] != "system"] for prompt in prompts]
     fit: list[list[str]] = [[] for _ in prompts]
@@ -200,7 +234,8 @@ def _drawn(
     for attempt in range(TRIES):
         missing = [DRAFTS - len(different(found, DRAFTS)) for found in fit]
         wanted = [i for i, number in enumerate(missing) for _ in range(number + SPARE) if number]
-        drawn = _replies(base, adapter, [prompts[i] for i in wanted], attempt)
+        asked = complete(base, None, [prompts[i] for i in wanted], Sampling(seed=attempt))
+        drawn = [Drawn(one.text, one.finish_reason == "stop") for one in asked]
         if not attempt:
             first = drawn[:: DRAFTS + SPARE]
         for i, one in zip(wanted, drawn, strict=True):
@@ -208,8 +243,8 @@ def _drawn(
             if text is not None and not elsewhere(text, i):
                 fit[i].append(text)
                 source[i, text] = one
-    best = [next(iter(different(found, DRAFTS)), "") for found in fit]
-    return first, [Drawn(text, not text or _ends_whole(source[i, text], text)) for i, text in enumerate(best)]
+        best = [next(iter(different(found, DRAFTS)), "") for found in fit]
+        yield first, [Drawn(text, not text or _ends_whole(source[i, text], text)) for i, text in enumerate(best)]
 
 
 def _ends_whole(drawn: Any, shown: str) -> bool:
@@ -217,34 +252,6 @@ def _ends_whole(drawn: Any, shown: str) -> bool:
     line = shown.splitlines()[-1]
     lines = [one.strip() for one in drawn.text.splitlines()]
     return drawn.whole or line in lines[:-1] or line.endswith((".", "!", "?", "…", ")"))
-
-
-def _replies(base: Any, adapter: str | None, prompts: Sequence[Prompt], seed: int) -> list[Any]:
-    """One reply to each, in batches of about one length, by transformers' own batched decoding."""
-    import torch
-
-    from bot.suitable import Drawn
-    from training.dataset.render import encode_prompt
-    from training.dataset.sampling import MAX_TOKENS, TEMPERATURE, TOP_P
-
-    encoded = [encode_prompt(base.tokenizer, prompt) for prompt in prompts]
-    order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]))
-    end, padding = base.tokenizer.convert_tokens_to_ids("<|im_end|>"), base.tokenizer.pad_token_id
-    found: dict[int, Any] = {}
-    torch.manual_seed(seed)
-    for start in range(0, len(order), AT_ONCE[base.device.type]):
-        batch = order[start : start + AT_ONCE[base.device.type]]
-        longest = len(encoded[batch[0]])
-        ids = torch.tensor([[padding] * (longest - len(encoded[i])) + encoded[i] for i in batch], device=base.device)
-        mask = torch.tensor([[0] * (longest - len(encoded[i])) + [1] * len(encoded[i]) for i in batch])
-        with torch.inference_mode(), base.speaking(adapter) as model:
-            drawn = model.generate(
-                input_ids=ids, attention_mask=mask.to(base.device), max_new_tokens=MAX_TOKENS, do_sample=True,
-                temperature=TEMPERATURE, top_p=TOP_P, top_k=0, repetition_penalty=1.0,
-            )  # fmt: skip
-        for i, reply in zip(batch, drawn[:, longest:].tolist(), strict=True):
-            found[i] = Drawn(base.tokenizer.decode(reply, skip_special_tokens=True).strip(), whole=end in reply)
-    return [found[i] for i in range(len(encoded))]
 
 
 def _elsewhere(learn: Sequence[tuple[int, Prompt]]) -> Callable[[str, int], bool]:

@@ -85,7 +85,7 @@ def _gathered(layers: Sequence[Any]) -> Linear:
     if all(map(packed.is_packed, layers)):
         together = packed.gather(layers)
         spare = together.scales.new_zeros(SPARE * len(layers), 2 * together.numbers.shape[1])
-        return Linear(spare, len(together.numbers), _bias(layers, spare), None, None, together)
+        return Linear(spare, len(together.numbers), _bias(layers, spare), None, None, packed=together)
     if any(type(layer) is not nn.Linear for layer in layers):
         raise ValueError("its weights are quantised or otherwise special")
     rows = sum(layer.out_features for layer in layers)
