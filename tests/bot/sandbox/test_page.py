@@ -216,7 +216,7 @@ async def test_a_phone_shows_the_chats_or_one_of_them(sandbox: Sandbox, desk: De
 async def test_a_stream_that_breaks_off_is_taken_up_by_the_page(sandbox: Sandbox, desk: Desk) -> None:
     page = await desk.open(OWNER, sandbox.world.between(OWNER, ANNA).chat_id)
     sandbox.page.close()
-    await page.wait_for_selector("body.offline")
+    await page.wait_for_selector("#subtitle >> text=The demo is not there")
     sandbox.world.write(ANNA, OWNER, "while you were away")
     await bubble(page, "while you were away").wait_for()
 

@@ -9,8 +9,13 @@ import { $, NARROW, act, be, chat, go, me, toast } from './wire.js';
 function listen() {
   const stream = new EventSource('events');
   stream.onmessage = event => heard(JSON.parse(event.data));
-  stream.onopen = () => document.body.classList.remove('offline');
-  stream.onerror = () => document.body.classList.add('offline');
+  stream.onopen = () => isThere(true);
+  stream.onerror = () => isThere(false);
+}
+
+function isThere(there) {
+  document.body.classList.toggle('offline', !there);
+  showHead();
 }
 
 function heard(told) {

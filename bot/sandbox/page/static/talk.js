@@ -32,7 +32,7 @@ export function showHead() {
     : busy ? (place.kind === 'group' ? `${nameOf(busy.from)} is typing …` : 'typing …') : about;
   $('subtitle').classList.toggle('typing', Boolean(busy));
   $('back').href = `#${me}`;
-  $('lent').hidden = place?.kind !== 'private' || me !== people()[0].id;
+  $('lent').hidden = place?.kind !== 'private' || me !== people()[0]?.id;
   $('lent').firstElementChild.checked = Boolean(lent?.is_enabled);
   const fresh = place?.kind === 'private' && !world.started.has(me);
   $('compose').hidden = !place;
