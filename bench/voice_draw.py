@@ -63,7 +63,9 @@ class _Board:
         while self._running and (left := LIMIT_SECONDS - self._seconds()) > 0:
             for future in wait(self._running, left, FIRST_COMPLETED).done:
                 self._finished(future, *self._running.pop(future))
-        for process in list(self._workers._processes.values()):
+        processes = list(self._workers._processes.values())
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        for process in processes if self._running else ():
             process.kill()
         self._note("done" if not self._running else f"time is over; not done: {list(self._running.values())}")
 
