@@ -25,9 +25,11 @@ from bot import (
     cards,
     chats,
     cloud_drafts,
+    damage,
     drafts,
     evaluation,
     modes,
+    nightly,
     overview,
     play,
     pulse,
@@ -37,6 +39,7 @@ from bot import (
     standings,
     taps,
     train,
+    versions,
 )
 from bot import sync as syncing
 from bot.context import App, Context, Services
@@ -96,8 +99,10 @@ def _handlers(app: App, owner_id: int) -> None:
     app.add_handler(CommandHandler("quiz", quiz.quiz, owner))
     app.add_handler(CommandHandler("standings", standings.standings, owner))
     app.add_handler(CommandHandler("report", evaluation.report, owner & private))
-    app.add_handler(CommandHandler("versions", overview.versions, owner & private))
-    app.add_handler(CommandHandler("rollback", overview.rollback, owner & private))
+    app.add_handler(CommandHandler("nightly", nightly.nightly, owner & private))
+    app.add_handler(CommandHandler("versions", versions.shown, owner & private))
+    app.add_handler(CommandHandler("rollback", versions.rolled_back, owner & private))
+    app.add_handler(CommandHandler("promote", versions.promoted, owner & private))
     app.add_handler(CommandHandler("mode", modes.mode, owner & private))
     app.add_handler(CommandHandler("quiet", modes.quiet_hours, owner & private))
     # Whose connection it is, is looked up in the handlers: a business message carries the friend as its user.
@@ -144,7 +149,7 @@ async def _start(app: App, settings: Settings, stack: AsyncExitStack) -> None:
         await _tell_owner(app, settings.owner_id, text)
 
     voice = await stack.enter_async_context(model_server(settings, lambda what: tell(say(f"server_{what}"))))
-    drafting = Drafting(database, voice)
+    drafting = Drafting(database, voice, tell)
     waiting = WaitingList(
         database,
         settings.burst_seconds,
@@ -155,17 +160,22 @@ async def _start(app: App, settings: Settings, stack: AsyncExitStack) -> None:
     app.bot_data["services"] = services
     services.spawn(pulse.beat(settings.likeme_home), "pulse")
     services.spawn(services.follower.run(), "following the account")
-    services.spawn(_catch_up(services), "catching up")
+    services.spawn(_catch_up(services, tell), "catching up")
     services.spawn(sending.take_up(services), "taking up cards")
     services.spawn(waiting.work(lambda error: app.process_error(None, error)), "drafting for those who wait")
     services.spawn(play.resume(services, app.bot), "quiz")
+    services.nightly = nightly.Nightly(services)
+    assert app.job_queue is not None
+    app.job_queue.run_repeating(nightly.look, nightly.LOOK_SECONDS, first=1, job_kwargs={"misfire_grace_time": None})
     await _register_commands(app, settings.owner_id)
     log.info("the bot is up")
 
 
-async def _catch_up(services: Services) -> None:
+async def _catch_up(services: Services, tell: damage.Tell) -> None:
     try:
+        await services.voice.ready()
         await train.catch_up(services.database, services.voice)
+        await damage.sound(services.database, services.voice, tell)
     except ModelError as error:
         log.warning("not caught up: %s", error)
 

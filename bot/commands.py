@@ -141,6 +141,25 @@ def train(
     printing.report("A new voice", printing.version_lines(result), result, as_json)
 
 
+@app.command(epilog=_examples("likeme nightly", "likeme nightly 03:30", "likeme nightly off", "likeme nightly --now"))
+def nightly(
+    at: Annotated[str | None, typer.Argument(help="on, off, or a time of day; none: how things stand.")] = None,
+    now: Annotated[bool, typer.Option("--now", help="Do a night's work here and now.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Learn what is new, every night while likeme run is up: fetch, train further, measure, let speak or not."""
+    from bot.nightly import report
+    from bot.terminal import night_now, switch_nights
+
+    if now:
+        ended = asyncio.run(night_now(load(home)))
+        printing.report("The night", report(ended).split("\n"), printing.plain(ended), as_json)
+    else:
+        said = asyncio.run(switch_nights(load(home), at)).replace("/nightly", "likeme nightly")
+        printing.report("Nights", said.split("\n"), {"said": said}, as_json)
+
+
 @app.command(epilog=_examples('likeme draft "are you coming on friday?"', 'likeme draft "hi" -n 5 --chat 1234567'))
 def draft(
     text: Annotated[str, typer.Argument(help="The message to answer.")],
@@ -241,6 +260,24 @@ def promote(
     result = asyncio.run(promote_version(load(home), number, force))
     said = f"version {number} speaks from now on" + (", against the gate" if result["forced"] else "")
     printing.report("Promoted", [said, result["reason"]], result, as_json)
+
+
+@app.command(epilog=_examples("likeme export 3", "likeme export 3 --out my-voice", "likeme export 3 --merged my-model"))
+def export(
+    number: Annotated[int, typer.Argument(help="The version.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the adapter in PEFT's format.")] = None,
+    merged: Annotated[
+        Path | None, typer.Option(help="Folder for one plain model, voice and base merged: vLLM loads it.")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """A version as files for other programs, with a model card: a PEFT adapter, or a whole model."""
+    from bot.work import export_voice
+
+    folder = merged or out or Path(f"likeme-{number:04d}")
+    result = asyncio.run(export_voice(load(home), number, folder, merged is not None))
+    printing.report("Exported", [f"{result['folder']}", "it can repeat what it was trained on"], result, as_json)
 
 
 @app.command(epilog=_examples("likeme evaluate", "likeme evaluate 3 --json", "likeme evaluate --audit"))

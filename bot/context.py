@@ -15,6 +15,7 @@ from bot.waiting import WaitingList
 from storage.database import Database
 
 if TYPE_CHECKING:
+    from bot.nightly import Nightly
     from bot.sync import Follower
 
 
@@ -33,6 +34,7 @@ class Services:
     being_sent: set[int] = field(default_factory=set)  # ids of drafts
     training: asyncio.Task[None] | None = None
     training_job: str | None = None
+    nightly: "Nightly | None" = None
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)  # held until a poll's id is noted
 

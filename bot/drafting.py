@@ -5,10 +5,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from bot.damage import Tell, fall_back
 from bot.suitable import DRAFTS, RUN_WORDS, SPARE, TRIES, Drawn, different, suitable
 from bot.voice import Voice, speaking
-from storage import history, similar
+from storage import history, runs, similar
 from storage.database import Database
+from storage.errors import Damaged
 from storage.records import Chat, ChatKind, Message, MessageKind
 from storage.rows import last_rowid
 from training.dataset.manner import Manner, measure
@@ -38,15 +40,35 @@ class Drafted:
 class Drafting:
     """Drafts in the serving voice; before there is one, the base model is told how the owner writes."""
 
-    def __init__(self, database: Database, voice: Voice) -> None:
-        self._database, self._voice = database, voice
+    def __init__(self, database: Database, voice: Voice, tell: Tell) -> None:
+        self._database, self._voice, self._tell = database, voice, tell
         self._owner: _Owner | None = None
 
     async def drafts(
         self, context: tuple[Turn, ...], chat_id: int | None, n: int = DRAFTS, on_text: OnText | None = None
     ) -> Drafted:
-        """Up to `n` replies that differ; fewer, or none, when the model has no more. `on_text` sees them grow."""
-        model, version = await speaking(self._database, self._voice)
+        """Up to `n` replies that differ; fewer, or none, when the model has no more. `on_text` sees them grow.
+
+        A voice that is found damaged speaks no more: the last good one answers.
+        """
+        while True:
+            model, version = await speaking(self._database, self._voice)
+            try:
+                return await self._drafts(model, version, context, chat_id, n, on_text)
+            except Damaged:
+                if version is None:
+                    raise
+                await fall_back(self._database, version, self._tell)
+
+    async def _drafts(
+        self,
+        model: str,
+        version: runs.Version | None,
+        context: tuple[Turn, ...],
+        chat_id: int | None,
+        n: int,
+        on_text: OnText | None,
+    ) -> Drafted:
         messages = conversation(context) if version else await self.introduced(context, chat_id)
         found: list[str] = []
         for attempt in range(TRIES):

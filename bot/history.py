@@ -1,5 +1,6 @@
 """From the stored history to a training set on disk."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,10 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bot.texts import say
-from storage import history
+from storage import history, nights, runs
 from storage.database import Database
 from storage.errors import BadInput
-from training.dataset.pairs import Options, pairs_of
+from training.dataset.choose import Seen
+from training.dataset.pairs import ChatPairs, Options, pairs_of
 from training.dataset.render import Turn
 from training.dataset.split import Dataset, assemble
 
@@ -32,19 +34,30 @@ class HeldOut:
     reply: str
 
 
-async def build_dataset(database: Database, options: Options) -> Dataset:
-    """The training set of the whole history. BadInput when there is nothing to learn from."""
-    found = []
-    for chat in await history.chats(database):
-        found.append(pairs_of(chat, await history.messages(database, chat.chat_id), options))
+async def found_pairs(database: Database, options: Options) -> list[ChatPairs]:
+    """What every chat of the history gives."""
+    return [
+        await asyncio.to_thread(pairs_of, chat, await history.messages(database, chat.chat_id), options)
+        for chat in await history.chats(database)
+    ]
+
+
+async def build_dataset(database: Database, options: Options, replay: float | None = None) -> Dataset:
+    """The training set of the whole history, or (with `replay`) a night's: see split.assemble.
+
+    What was held out stays so. BadInput when there is nothing to learn from.
+    """
+    serving = await runs.serving(database)
+    seen = Seen(await nights.held_out(database), serving.data_until if serving else None)
+    found = await found_pairs(database, options)
     if not found:
         raise BadInput(say("history_none"))
-    dataset = assemble(found, options)
-    while (cap := options.max_pairs_per_chat) and len(dataset.train) + len(dataset.validation) < FEW:
+    dataset = await asyncio.to_thread(assemble, found, options, seen, replay)
+    while (cap := options.max_pairs_per_chat) and replay is None and len(dataset.train) + len(dataset.validation) < FEW:
         # Twelve pairs a chat is for a thousand chats.
         options = replace(options, max_pairs_per_chat=2 * cap if cap < FEW else None)
-        dataset = assemble(found, options)
-    if not dataset.train:
+        dataset = await asyncio.to_thread(assemble, found, options, seen)
+    if not dataset.train and replay is None:
         raise BadInput(say("history_no_reply", chats=len(found)))
     return dataset
 

@@ -1,4 +1,4 @@
-"""What the owner asks about: start, help, status, versions; and what strangers hear."""
+"""What the owner asks about: start, help, status; and what strangers hear."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -6,10 +6,9 @@ from typing import Any
 from telegram import Bot, BotCommand, BotCommandScope, BotCommandScopeChat, Update
 
 from bot.context import Context
-from bot.evaluation import verdict
-from bot.history import now, summary
-from bot.texts import LANGUAGES, Reader, loss, moment, say, writing_to
-from storage import forgetting, runs
+from bot.history import summary
+from bot.texts import LANGUAGES, Reader, loss, say, writing_to
+from storage import runs
 
 OWNER_COMMANDS = (
     "help",
@@ -21,11 +20,13 @@ OWNER_COMMANDS = (
     "forget",
     "train",
     "cancel",
+    "nightly",
     "quiz",
     "standings",
     "report",
     "versions",
     "rollback",
+    "promote",
 )
 GROUP_COMMANDS = ("quiz", "standings")
 
@@ -85,41 +86,3 @@ async def status(update: Update, context: Context) -> None:
         training=(health or {}).get("training") or say("status_no_training"),
     )
     await update.effective_message.reply_text(text)
-
-
-async def versions(update: Update, context: Context) -> None:
-    """/versions"""
-    assert update.effective_message is not None
-    database = context.services.database
-    serving, marked = await runs.serving(database), await forgetting.marked(database)
-    lines = [
-        say(
-            "version_line",
-            mark="▶" if serving and serving.number == version.number else "·",
-            number=version.number,
-            date=moment(version.created_at),
-            loss=loss(version.metrics.get("valid_loss")),
-            stock=loss(version.metrics.get("stock_valid_loss")),
-            note="" if verdict(version)[0] else say("version_kept_back"),
-        )
-        + (say("version_marked", chats=marked[version.number]) if version.number in marked else "")
-        for version in await runs.versions(database)
-    ]
-    await update.effective_message.reply_text("\n".join(lines) or say("versions_none"))
-
-
-async def rollback(update: Update, context: Context) -> None:
-    """/rollback [N]; without a number: the version before the one that speaks"""
-    assert update.effective_message is not None
-    database = context.services.database
-    wanted = context.args[0] if context.args else None
-    if wanted is not None and not wanted.isdigit():
-        await update.effective_message.reply_text(say("no_version", number=wanted))
-        return
-    number = int(wanted) if wanted else await runs.previous(database)
-    if number and await runs.find_version(database, number) is None:
-        await update.effective_message.reply_text(say("no_version", number=number))
-        return
-    async with database.transaction():
-        await runs.serve(database, number or None, "rollback", "by /rollback", now())
-    await update.effective_message.reply_text(say("rolled_back", number=number) if number else say("rolled_to_stock"))

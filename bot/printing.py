@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import datetime
@@ -180,6 +180,23 @@ def progress(*columns: Any) -> Iterator[Progress]:
         yield bar
 
 
+@contextmanager
+def night() -> Iterator[Callable[[dict[str, Any]], Awaitable[None]]]:
+    """A bar for a night's work; what it gives takes the training's events."""
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err) as bar:
+        task = bar.add_task("fetching, counting", total=None)
+
+        async def show(event: dict[str, Any]) -> None:
+            if "train_loss" in event:
+                left = f"{event['eta_seconds']:,.0f} s left"
+                step = f"step {event['step']} of {event['total_steps']}"
+                bar.update(task, description=f"training: {step}, loss {event['smooth_loss']:.3f}, {left}")
+            elif "evaluating" in event:
+                bar.update(task, description=f"evaluating: {event['evaluating']}, {event['share']:.0%}")
+
+        yield show
+
+
 def training_columns() -> tuple[Any, ...]:
     """The columns of a training's bar."""
     fields = ("{task.fields[loss]}", "{task.fields[speed]}", "{task.fields[left]}")
@@ -192,6 +209,11 @@ def waiting(text: str) -> Iterator[None]:
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err) as bar:
         bar.add_task(text, total=None)
         yield
+
+
+async def tell(text: str) -> None:
+    """A line on stderr, from what would tell the owner in the chat."""
+    err.print(text, markup=False)
 
 
 def log(level: str, home: Path) -> None:

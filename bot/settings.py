@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from storage.errors import BadInput, MissingSetting
@@ -25,6 +25,9 @@ class Settings(BaseSettings):
     model_name: str = ""  # its one model, where it is another engine: vLLM, llama.cpp's server, Ollama
     burst_seconds: float = 8.0  # of silence before a friend's messages are answered with drafts
     quick_training: bool = False  # a part of the history and a short evaluation: minutes without a GPU
+    nightly: str = ""  # when to learn what is new, like 03:30; empty: never. /nightly in the chat wins
+    nightly_pairs: int = Field(default=30, ge=1)  # new replies that are worth a night
+    timezone: str = ""  # the owner's, like Europe/Berlin; empty: the machine's
     likeme_home: Path = Path("data")  # everything of one owner
     log_level: str = "INFO"
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -16,25 +16,33 @@ from bot.context import Context, Services
 from bot.history import build_dataset, now, quick_part, save_dataset
 from bot.texts import bar, duration, left, loss, named, say
 from bot.voice import Event, Voice
-from storage import runs
+from storage import nights, runs
 from storage.database import Database
 from storage.errors import LikemeError, ModelError
-from storage.forgetting import note_training
+from storage.forgetting import chats_of, marked, note_training
 from training.dataset.pairs import Options
 from training.dataset.split import Dataset
 
+_KEPT = ("stock_valid_loss", "valid_loss", "train_loss", "dollars")  # of a job's events
 EDIT_SECONDS = 3.0  # Telegram allows about one message a second in a chat; edits count
 
 
 @dataclass(slots=True)
 class Training:
-    """A job from upload to version. Iterate `events()` to its end, then `version` is there, or None."""
+    """A job from upload to version. Iterate `events()` to its end, then `version` is there, or None.
+
+    It begins with the base model, or goes on from `start`, at `rate` times the recipe's learning rate. With a
+    `job_id`, that job is watched, and no other begun. `notes` go with the job.
+    """
 
     voice: Voice
     database: Database
-    dataset: Dataset
+    dataset: Dataset | None
     recipe: str | None = None
     evaluation: str = "full"
+    start: runs.Version | None = None
+    rate: float | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
     job_id: str = ""
     seen: list[Event] = field(default_factory=list)
     version: runs.Version | None = None
@@ -42,60 +50,85 @@ class Training:
 
     async def events(self) -> AsyncIterator[Event]:
         """Start the job, yield the data of its metrics, note the version. ModelError when it fails."""
-        train = await self.voice.upload(self.dataset.train_jsonl(), "train.jsonl")
-        held_out = self.dataset.validation_jsonl()
-        validation = await self.voice.upload(held_out, "validation.jsonl") if held_out else None
-        serving = await runs.serving(self.database)
-        job = await self.voice.start_training(
-            training_file=train,
-            validation_file=validation,
-            recipe=self.recipe,
-            data_sha256=self.dataset.manifest["sha256"],
-            serving=serving.name if serving else None,
-            evaluation=self.evaluation,
-        )
-        self.job_id = job.id
-        async with self.database.transaction():
-            used = (example.chat_id for example in (*self.dataset.train, *self.dataset.validation))
-            await note_training(self.database, self.dataset.manifest["sha256"], used)
-        yield {"job": job.id}  # from here on it can be cancelled
-        async for event in self.voice.events(job.id):
+        if not self.job_id:
+            self.job_id = await self._begin()
+        yield {"job": self.job_id}  # from here on it can be cancelled
+        async for event in self.voice.events(self.job_id):
             if event.get("data"):
                 self.seen.append(event["data"])
                 yield event["data"]
-        job = await self.voice.job(job.id)
+        job = await self.voice.job(self.job_id)
         self.status = job.status
         if job.status == "failed":
             raise ModelError(job.error.message if job.error else say("training_no_reason"))
         if job.status == "succeeded":
             self.version = await note_version(self.database, self.voice, job, self.seen)
 
+    async def _begin(self) -> str:
+        """Upload, note whose words are used and which are held out, queue the job; its id."""
+        assert self.dataset is not None
+        data, manifest = self.dataset, self.dataset.manifest
+        train = await self.voice.upload(data.train_jsonl(), "train.jsonl")
+        held_out = data.validation_jsonl()
+        validation = await self.voice.upload(held_out, "validation.jsonl") if held_out else None
+        async with self.database.transaction():
+            used = {example.chat_id for example in (*data.train, *data.validation)}
+            if self.start is not None:
+                used |= await chats_of(self.database, self.start.data_sha256)
+            await note_training(self.database, manifest["sha256"], used)
+            await nights.hold_out(self.database, ((e.chat_id, e.message_id) for e in data.validation))
+        job = await self.voice.start_training(
+            training_file=train,
+            validation_file=validation,
+            recipe=self.recipe,
+            data_sha256=manifest["sha256"],
+            serving=await self._opponent(),
+            evaluation=self.evaluation,
+            start=self.start.name if self.start else None,
+            rate=self.rate,
+            notes={"data_until": manifest["until"], **self.notes},
+        )
+        return job.id
+
+    async def _opponent(self) -> str | None:
+        """The voice to be held against: not one that knows what was forgotten, its training sets are gone."""
+        serving = await runs.serving(self.database)
+        if serving is None or serving.number in await marked(self.database):
+            return None
+        return serving.name
+
 
 async def note_version(database: Database, voice: Voice, job: FineTuningJob, events: list[Event]) -> runs.Version:
-    """Note a finished job's voice with its evaluation; it speaks at once if the gate lets it."""
+    """Note a finished job's voice with its evaluation; it speaks at once if the gate lets it. Twice is once."""
     assert job.fine_tuned_model is not None
     metrics: dict[str, Any] = {"tokens": job.trained_tokens}
     for event in events:
-        metrics |= {name: event[name] for name in ("stock_valid_loss", "valid_loss", "train_loss") if name in event}
+        metrics |= {name: event[name] for name in _KEPT if name in event}
     metrics["seconds"] = (job.finished_at or job.created_at) - job.created_at
+    described = await voice.described(job.fine_tuned_model)
+    metrics |= {name: described[name] for name in ("examples", "bytes") if described.get(name) is not None}
     found = await evaluation.of_job(database, voice, job)
+    notes = job.metadata or {}
+    start = next((known for known in await runs.versions(database) if known.name == job.model), None)
     version = runs.Version(
         number=int(job.fine_tuned_model.rpartition("-")[2]),
         name=job.fine_tuned_model,
         job_id=job.id,
         created_at=datetime.fromtimestamp(job.finished_at or job.created_at, UTC),
-        base_model=job.model,
-        data_sha256=(job.metadata or {}).get("data_sha256", ""),
+        base_model=described.get("base_model") or job.model,
+        data_sha256=notes.get("data_sha256", ""),
         metrics=metrics,
         evaluation=found,
+        started_from=start.number if start else None,
+        data_until=datetime.fromisoformat(notes["data_until"]) if "data_until" in notes else None,
     )
     promote, reason = evaluation.verdict(version)
     async with database.transaction():
-        await runs.add_version(database, version)
-        if found is not None:
-            await runs.set_evaluation(database, version.number, evaluation.numbers(found))
-        if promote:
-            await runs.serve(database, version.number, "gate", reason, now())
+        if await runs.add_version(database, version):
+            if found is not None:
+                await runs.set_evaluation(database, version.number, evaluation.numbers(found))
+            if promote:
+                await runs.serve(database, version.number, "gate", reason, now())
     return version
 
 
@@ -114,7 +147,8 @@ async def train(update: Update, context: Context) -> None:
     message = update.effective_message
     assert message is not None
     if services.training is not None and not services.training.done():
-        await message.reply_text(say("training_running"))
+        at_night = services.nightly is not None and services.nightly.work is not None
+        await message.reply_text(say("nightly_at_work") if at_night else say("training_running"))
         return
     shown = await message.reply_text(say("training_starting", data=say("training_reading")))
     services.training = services.spawn(_train(services, shown), "training")
@@ -125,6 +159,10 @@ async def cancel(update: Update, context: Context) -> None:
     services = context.services
     if update.callback_query is not None:
         await update.callback_query.answer()
+    if services.nightly is not None and await services.nightly.cancel():
+        if update.effective_message is not None:
+            await update.effective_message.reply_text(say("nightly_cancelled"))
+        return
     if services.training_job is None:
         if update.callback_query is None and update.effective_message is not None:
             await update.effective_message.reply_text(say("training_none"))

@@ -3,14 +3,14 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import httpx
 import httpx2
 import openai
-from openai import AsyncOpenAI, AsyncStream
+from openai import AsyncOpenAI, AsyncStream, omit
 from openai.types.chat import ChatCompletionChunk
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
@@ -18,7 +18,7 @@ from bot.suitable import Drawn
 from bot.texts import say
 from storage import runs
 from storage.database import Database
-from storage.errors import ModelError
+from storage.errors import Damaged, ModelError
 from training.dataset.sampling import MAX_TOKENS, TEMPERATURE, TOP_P
 
 Event = dict[str, Any]
@@ -160,17 +160,36 @@ class Voice:
         data_sha256: str,
         serving: str | None = None,
         evaluation: str = "full",
+        start: str | None = None,
+        rate: float | None = None,
+        notes: Mapping[str, str] | None = None,
     ) -> FineTuningJob:
-        """Queue a training job on the server's base model. The new voice is evaluated, and held against `serving`."""
+        """Queue a training job; the new voice is evaluated, and held against `serving`.
+
+        It begins with the server's base model, or goes on from the voice `start`; `rate` multiplies the recipe's
+        learning rate; `notes` come back with the job.
+        """
         metadata = {"data_sha256": data_sha256, "evaluation": evaluation, "sampling": json.dumps(SAMPLING)}
         metadata |= {name: value for name, value in (("recipe", recipe), ("serving", serving)) if value}
+        changed: Any = omit if rate is None else {"learning_rate_multiplier": rate}
         with self._plainly():
             return await self._client.fine_tuning.jobs.create(
-                model=await self.base_model(),
+                model=start or await self.base_model(),
                 training_file=training_file,
                 validation_file=validation_file,
-                metadata=metadata,
+                metadata={**metadata, **(notes or {})},
+                hyperparameters=changed,
             )
+
+    async def described(self, name: str) -> dict[str, Any]:
+        """What the server says of a model whose files it has checked. Damaged where they are not what they were."""
+        with self._plainly():
+            return (await self._client.models.retrieve(name)).model_dump()
+
+    async def delete(self, name: str) -> None:
+        """Remove a voice's files for good; one that is not there any more is no error."""
+        with self._plainly(), suppress(openai.NotFoundError):
+            await self._client.models.delete(name)
 
     async def events(self, job_id: str) -> AsyncIterator[Event]:
         """The job's events as they come, oldest first, until it has ended."""
@@ -243,11 +262,12 @@ class Voice:
             raise ModelError(say("model_token")) from error
         except openai.APIStatusError as error:
             body = error.body if isinstance(error.body, dict) else {}
-            raise ModelError(str(body.get("message") or say("model_answered", status=error.status_code))) from error
+            kind = Damaged if body.get("code") in (Damaged.code, "model_not_found") else ModelError
+            raise kind(str(body.get("message") or say("model_answered", status=error.status_code))) from error
         except (openai.APIConnectionError, httpx.HTTPError) as error:
             raise ModelError(say("model_lost", url=self.url, reason=type(error).__name__)) from error
         except openai.APIError as error:  # told in the middle of a stream
-            raise ModelError(error.message) from error
+            raise (Damaged if error.code == Damaged.code else ModelError)(error.message) from error
 
 
 async def speaking(database: Database, voice: Voice) -> tuple[str, runs.Version | None]:

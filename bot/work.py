@@ -1,14 +1,19 @@
 """What the commands do: open the home, do the one thing, close it."""
 
+import asyncio
+import json
+import re
+import sys
 import time
-from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.prompt import Confirm
 
-from bot import chats, evaluation, printing
+from bot import chats, evaluation, printing, versions
 from bot.drafting import Drafting, context_in
 from bot.history import build_dataset, now, quick_part, save_dataset
 from bot.model_process import model_server
@@ -139,7 +144,7 @@ async def draft_replies(settings: Settings, text: str, n: int, chat: int | None)
     async with opened(settings) as (db, voice):
         with printing.waiting("drafting"):
             context = await context_in(db, chat, text, now())
-            drafted = await Drafting(db, voice).drafts(context, chat, n)
+            drafted = await Drafting(db, voice, printing.tell).drafts(context, chat, n)
     if not drafted.replies:
         raise ModelError(f"{drafted.model} found no words for this one: train a voice first, or try again.")
     return {"drafts": list(drafted.replies), "model": drafted.model}
@@ -159,26 +164,48 @@ async def list_versions(settings: Settings) -> dict[str, Any]:
 async def roll_back(settings: Settings, number: int | None) -> dict[str, Any]:
     """`likeme rollback`"""
     async with database(settings) as db:
-        wanted = await runs.previous(db) if number is None else number or None
-        if wanted is not None and await runs.find_version(db, wanted) is None:
-            raise BadInput(f"There is no version {wanted}: likeme versions shows what there is.")
-        async with db.transaction():
-            await runs.serve(db, wanted, "rollback", "by likeme rollback", now())
-        return {"serving": wanted}
+        with _in_the_terminal():
+            return {"serving": await versions.roll_back(db, None, number, "by likeme rollback")}
 
 
 async def promote(settings: Settings, number: int, force: bool) -> dict[str, Any]:
     """`likeme promote`"""
     async with database(settings) as db:
-        version = await runs.find_version(db, number)
-        if version is None:
-            raise BadInput(f"There is no version {number}: likeme versions shows what there is.")
-        passed, reason = evaluation.verdict(version)
-        if not passed and not force:
-            raise BadInput(f"The gate keeps version {number} back. {reason} --force lets it speak all the same.")
-        async with db.transaction():
-            await runs.serve(db, number, "gate" if passed else "forced", reason, now())
+        with _in_the_terminal():
+            passed, reason = await versions.promote(db, number, force)
         return {"serving": number, "forced": not passed, "reason": reason}
+
+
+@contextmanager
+def _in_the_terminal() -> Iterator[None]:
+    """The bot's commands in an error's line become the terminal's."""
+    try:
+        yield
+    except BadInput as error:
+        text = str(error).replace("/versions", "likeme versions")
+        raise BadInput(re.sub(r"/promote (\d+) force", r"likeme promote \1 --force", text)) from None
+
+
+async def export_voice(settings: Settings, number: int, out: Path, merged: bool) -> dict[str, Any]:
+    """`likeme export`: in a process of its own, the command line knows no torch."""
+    if settings.model_url:
+        raise BadInput("The voices lie with the model server that MODEL_URL names: export there.")
+    arguments = [str(number), "--home", str(settings.likeme_home), "--out", str(out), *(["--merged"] * merged)]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "training", "export", *arguments, stdout=PIPE, stderr=PIPE
+    )
+    assert process.stdout is not None and process.stderr is not None
+    told: dict[str, Any] = {}
+    with printing.progress() as bar:
+        task = bar.add_task(f"version {number}", total=None)
+        async for line in process.stdout:
+            told = json.loads(line)
+            bar.update(task, completed=told.get("done"), total=told.get("total"))
+    said = (await process.stderr.read()).decode(errors="replace").strip()
+    if await process.wait():
+        kind = BadInput if process.returncode == BadInput.exit_code else ModelError
+        raise kind(said.splitlines()[-1] if said else "The export ended without a word.")
+    return {"number": number, "merged": merged, **told}
 
 
 async def evaluate_voice(settings: Settings, number: int | None, audit: bool) -> dict[str, Any]:

@@ -6,7 +6,8 @@
     │   └── MissingSetting
     ├── StorageError      the database is locked, damaged or from a newer version
     ├── ModelError        the model server refused, failed or is not there
-    │   └── OutOfMemory   the accelerator's memory does not hold the smallest plan
+    │   ├── OutOfMemory   the accelerator's memory does not hold the smallest plan
+    │   └── Damaged       a voice's files are not what was published
     └── TelegramError     Telegram refused or is not there
         └── NotSignedIn   no session of the owner's account, or it was ended
 
@@ -19,6 +20,7 @@ class LikemeError(Exception):
     """Base of the tree. `str(error)` is the line a person reads."""
 
     exit_code = 1
+    code: str | None = None  # by which the model server's answers tell it from its kin
 
 
 class BadInput(LikemeError):
@@ -49,6 +51,12 @@ class ModelError(LikemeError):
 
 class OutOfMemory(ModelError):
     """Even the smallest plan does not fit the accelerator's memory."""
+
+
+class Damaged(ModelError):
+    """A voice's files have changed since they were published."""
+
+    code = "voice_damaged"
 
 
 class TelegramError(LikemeError):

@@ -58,6 +58,12 @@ async def note_training(database: Database, data_sha256: str, chat_ids: Iterable
     )
 
 
+async def chats_of(database: Database, data_sha256: str) -> set[int]:
+    """Whose words a training set holds, those of the voice it went on from included."""
+    rows = await database.rows("SELECT chat_id FROM trained_on WHERE data_sha256 = ?", (data_sha256,))
+    return {row["chat_id"] for row in rows}
+
+
 async def marked(database: Database) -> dict[int, int]:
     """The voices that were trained on chats forgotten since, by number, with how many chats. No training may
     go on from one of them."""

@@ -103,6 +103,15 @@ async def messages(database: Database, chat_id: int) -> list[Message]:
     return [message_of(row) for row in rows]
 
 
+async def count_since(database: Database, when: datetime) -> int:
+    """How many messages are younger, without deleted ones."""
+    row = await database.row(
+        "SELECT count(*) AS count FROM message WHERE date > ? AND deleted_at IS NULL", (int(when.timestamp()),)
+    )
+    assert row is not None
+    return int(row["count"])
+
+
 async def newest(database: Database, chat_id: int, limit: int) -> list[Message]:
     """A chat's last messages in the order of their ids, without deleted ones."""
     rows = await database.rows(

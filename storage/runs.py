@@ -13,7 +13,11 @@ How = Literal["gate", "forced", "rollback"]
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A trained voice. `name` is what the model server calls it; `evaluation` what was measured of it, if it was."""
+    """A trained voice. `name` is what the model server calls it; `evaluation` what was measured of it, if it was.
+
+    `started_from`: the version it went on from; None: the base model. `data_until`: the newest reply of the history
+    that it was made of; what is younger it has not seen. A version whose files are gone or damaged never speaks.
+    """
 
     number: int
     name: str
@@ -23,6 +27,15 @@ class Version:
     data_sha256: str
     metrics: dict[str, Any]
     evaluation: dict[str, Any] | None = None
+    started_from: int | None = None
+    data_until: datetime | None = None
+    removed_at: datetime | None = None
+    damaged_at: datetime | None = None
+
+    @property
+    def can_speak(self) -> bool:
+        """Whether its files are there, as far as is known."""
+        return self.removed_at is None and self.damaged_at is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +48,11 @@ class Promotion:
     reason: str
 
 
-async def add_version(database: Database, version: Version) -> None:
-    """Note a version; inside a transaction. Noting it twice changes nothing."""
-    await database.execute(
-        "INSERT INTO version (number, name, job_id, created_at, base_model, data_sha256, metrics) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+async def add_version(database: Database, version: Version) -> bool:
+    """Note a version; inside a transaction. Noting it twice changes nothing and is False."""
+    added = await database.execute(
+        "INSERT INTO version (number, name, job_id, created_at, base_model, data_sha256, metrics, started_from, "
+        "data_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (
             version.number,
             version.name,
@@ -48,8 +61,11 @@ async def add_version(database: Database, version: Version) -> None:
             version.base_model,
             version.data_sha256,
             json.dumps(version.metrics),
+            version.started_from,
+            int(version.data_until.timestamp()) if version.data_until else None,
         ),
     )
+    return added > 0
 
 
 async def versions(database: Database) -> list[Version]:
@@ -104,8 +120,35 @@ async def promotions(database: Database) -> list[Promotion]:
 
 async def previous(database: Database) -> int | None:
     """The number of the version before the serving one; None: there is none but the stock model."""
-    row = await database.row("SELECT max(number) AS number FROM version WHERE number < (SELECT number FROM serving)")
+    row = await database.row(
+        "SELECT max(number) AS number FROM version WHERE number < (SELECT number FROM serving) "
+        "AND removed_at IS NULL AND damaged_at IS NULL"
+    )
     return row["number"] if row else None
+
+
+async def last_good(database: Database) -> int | None:
+    """The newest version that was let speak before and whose files are there; None: the stock model."""
+    row = await database.row(
+        "SELECT number FROM promotion JOIN version USING (number) WHERE removed_at IS NULL AND damaged_at IS NULL "
+        "ORDER BY promotion_id DESC LIMIT 1"
+    )
+    return row["number"] if row else None
+
+
+async def note_removed(database: Database, number: int, now: datetime) -> None:
+    """Its files were removed to make room; inside a transaction."""
+    await database.execute("UPDATE version SET removed_at = ? WHERE number = ?", (int(now.timestamp()), number))
+
+
+async def note_damaged(database: Database, number: int, now: datetime) -> None:
+    """Its files were found damaged; inside a transaction."""
+    await database.execute("UPDATE version SET damaged_at = ? WHERE number = ?", (int(now.timestamp()), number))
+
+
+async def note_mended(database: Database, number: int) -> None:
+    """Its files are well again; inside a transaction."""
+    await database.execute("UPDATE version SET damaged_at = NULL WHERE number = ?", (number,))
 
 
 def _version(row: sqlite3.Row) -> Version:
@@ -118,4 +161,12 @@ def _version(row: sqlite3.Row) -> Version:
         row["data_sha256"],
         json.loads(row["metrics"]),
         json.loads(row["evaluation"]) if row["evaluation"] else None,
+        row["started_from"],
+        _time(row["data_until"]),
+        _time(row["removed_at"]),
+        _time(row["damaged_at"]),
     )
+
+
+def _time(seconds: int | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -9,9 +9,11 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from storage.errors import BadInput, LikemeError
+from training import export
 from training import settings as settings_page
 from training.files import write_private
 
@@ -19,12 +21,16 @@ EXAMPLES = """examples:
   python -m training                                on 127.0.0.1:8765, data in ./data
   python -m training --home ~/likeme --port 0       any free port; it stands in ~/likeme/serve.json
   MODEL_TOKEN=… python -m training --host 0.0.0.0   for a bot on another machine
+  python -m training export 3 --home data --out voice --merged      a version as a model of its own
   torchrun --nproc-per-node gpu -m training         every card of this machine trains
 """
 
 
 def main() -> None:
-    """Read the settings, take the home's place as its server, serve until SIGTERM or Ctrl-C."""
+    """Read the settings, take the home's place as its server, serve until SIGTERM or Ctrl-C; or export a version."""
+    if sys.argv[1:2] == ["export"]:
+        _plainly(lambda: export.main(sys.argv[2:]))
+        return
     parser = argparse.ArgumentParser(
         prog="likeme serve",
         description="The model server (OpenAI's protocol).",
@@ -36,12 +42,21 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="port, 0 for any free one (MODEL_PORT, default 8765)")
     parser.add_argument("--parent", type=int, help="end when this process has ended")
     given = parser.parse_args()
-    try:
+
+    def serve() -> None:
         settings = settings_page.load(likeme_home=given.home, model_host=given.host, model_port=given.port)
         if int(os.environ.get("RANK", "0")) > 0:
             _follow_process_0(settings)
         else:
             _serve(settings, given.parent)
+
+    _plainly(serve)
+
+
+def _plainly(work: Callable[[], None]) -> None:
+    """Our errors as one line and an exit code."""
+    try:
+        work()
     except LikemeError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storage.errors import ModelError
+from storage.errors import Damaged
 
 MANIFEST = "manifest.json"
 PREFIX = "likeme-"
@@ -73,12 +73,32 @@ def find(adapters: Path, name: str) -> Version | None:
     return next((version for version in versions(adapters) if version.name == name), None)
 
 
+def training_files(version: Version) -> list[str]:
+    """The ids of all files that it learned from, those of the voices it went on from included."""
+    return [*version.manifest.get("earlier_files", []), version.manifest["training_file"]]
+
+
 def verify(version: Version) -> None:
-    """Raise ModelError when a file of the version is not what was published."""
+    """Raise Damaged when a file of the version is not what was published."""
     for name, checksum in version.manifest["files"].items():
         path = version.path / name
         if not path.is_file() or _sha256(path) != checksum:
-            raise ModelError(f"Voice {version.name} is damaged ({path} has changed): roll back to another version.")
+            raise Damaged(f"Voice {version.name} is damaged ({path} has changed): roll back to another version.")
+
+
+def size(version: Version) -> int:
+    """Bytes on disk."""
+    return sum(path.stat().st_size for path in version.path.iterdir() if path.is_file())
+
+
+def remove(version: Version) -> None:
+    """Remove its files. The manifest goes first: what is left of a killed removal is no version.
+
+    The empty folder stays, so that its number is not given to another.
+    """
+    (version.path / MANIFEST).unlink()
+    for path in version.path.iterdir():
+        path.unlink()
 
 
 def _sha256(path: Path) -> str:

@@ -62,7 +62,7 @@ async def completion_stream(serving: Serving, request: ChatRequest) -> AsyncIter
     try:
         answer = await drawing
     except LikemeError as error:
-        yield f"data: {json.dumps({'error': {'message': str(error), 'type': 'server_error'}})}\n\n"
+        yield f"data: {json.dumps({'error': {'message': str(error), 'type': 'server_error', 'code': error.code}})}\n\n"
         return
     for index, drawn in enumerate(answer.completions):
         yield _chunk(head, index, {}, drawn.finish_reason)

@@ -12,10 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from storage.errors import LikemeError
+from storage.errors import LikemeError, ModelError
 from training import adapters
 from training.accelerator import Accelerator
-from training.adapters import Version
+from training.adapters import Version, training_files
 from training.engine import loop, recipe
 from training.engine.model import Base
 from training.evaluation.versions import measure
@@ -164,12 +164,12 @@ class Jobs:
 
     def _trained(self, job: Job, base: Base, held_out: bytes) -> Version | None:
         """Train and publish; None when the job was paused or cancelled."""
-        numbers = {"n_epochs": "epochs"}
-        changes = {numbers[k]: v for k, v in job["hyperparameters"].items() if k in numbers and v != "auto"}
-        chosen = recipe.load(job["metadata"].get("recipe") or default_recipe(base), **changes)
+        start = self._start_of(job, base)
+        chosen = _recipe_of(job, base, start)
         examples = parse(self._files.content(job["training_file"]))
         validation = parse(held_out) if held_out else []
-        self._tell(job["id"], f"Training {base.name} by recipe {chosen.name} on {len(examples)} examples.")
+        begun = start.name if start else base.name
+        self._tell(job["id"], f"Training {begun} by recipe {chosen.name} on {len(examples)} examples.")
 
         def between_steps() -> loop.Wish:
             self._accelerator.hand_over()
@@ -187,6 +187,7 @@ class Jobs:
             lambda e: self._measured(job["id"], e),
             between_steps,
             job["seed"],
+            start.path if start else None,
         )
         if result.adapter is None:
             if job["id"] in self._cancelled:
@@ -196,11 +197,14 @@ class Jobs:
             return None
         manifest = {
             "base_model": base.name,
+            "quantization": "nf4" if base.in_4_bits else None,
+            "started_from": start.name if start else None,
             "created_at": int(time.time()),
             "recipe": chosen.model_dump(),
             "seed": job["seed"],
             "job": job["id"],
             "training_file": job["training_file"],
+            "earlier_files": training_files(start) if start else [],
             "validation_file": job["validation_file"],
             "data_sha256": job["metadata"].get("data_sha256"),
             "examples": len(examples),
@@ -216,6 +220,18 @@ class Jobs:
             },
         }
         return adapters.publish(self._adapters, result.adapter, manifest)
+
+    def _start_of(self, job: Job, base: Base) -> Version | None:
+        """The voice that the job goes on from; None: it begins with the base."""
+        if job["model"] == base.name:
+            return None
+        start = adapters.find(self._adapters, job["model"])
+        if start is None:
+            raise ModelError(f"{job['model']} is no longer here: train from {base.name}.")
+        adapters.verify(start)
+        if start.manifest["base_model"] != base.name:
+            raise ModelError(f"{start.name} is a voice of {start.manifest['base_model']}: train from {base.name}.")
+        return start
 
     def _evaluate(self, job: Job, base: Base, published: Version, held_out: bytes) -> None:
         """Measure the new voice; its evaluation becomes the job's result file. `_Left` when the job is to end."""
@@ -241,7 +257,9 @@ class Jobs:
         )
         content = json.dumps(found, ensure_ascii=False).encode()
         job["result_files"] = [self._files.keep(content, f"{published.name}.json", "fine-tune-results").id]
-        self._tell(job["id"], found["gate"]["reason"], {"gate": found["gate"]})
+        seconds = published.manifest["metrics"]["seconds"] + found["seconds"]
+        price = {"seconds": round(seconds, 1), "dollars": round(seconds / 3600 * self._dollars_per_hour, 4)}
+        self._tell(job["id"], found["gate"]["reason"], {"gate": found["gate"], **price})
 
     def _measured(self, job_id: str, data: dict[str, Any]) -> None:
         if "message" in data:
@@ -307,6 +325,16 @@ class Jobs:
         """How often it was taken up since its last step."""
         since = itertools.takewhile(lambda event: "train_loss" not in event["data"], reversed(self._events[job_id]))
         return sum(event["message"] == TAKEN_UP for event in since)
+
+
+def _recipe_of(job: Job, base: Base, start: Version | None) -> recipe.Recipe:
+    """The job's recipe, or that of the voice it goes on from, with the numbers that the job changes."""
+    usual = start.manifest["recipe"]["name"] if start else default_recipe(base)
+    wanted = {name: value for name, value in job["hyperparameters"].items() if value != "auto"}
+    changes = {"epochs": wanted["n_epochs"]} if "n_epochs" in wanted else {}
+    chosen = recipe.load(job["metadata"].get("recipe") or usual, **changes)
+    rate = chosen.learning_rate * wanted.get("learning_rate_multiplier", 1.0)
+    return chosen.model_copy(update={"learning_rate": rate})
 
 
 def _cost(metrics: dict[str, float]) -> str:

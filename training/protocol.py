@@ -1,6 +1,6 @@
 """The bodies of OpenAI's requests, as far as this server reads them."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -45,15 +45,16 @@ class ChatRequest(BaseModel):
 
 
 class Hyperparameters(BaseModel):
-    """The one number of OpenAI's that a job may change; the rest stands in the recipe."""
+    """The numbers of OpenAI's that a job may change; the rest stands in the recipe."""
 
     model_config = ConfigDict(extra="forbid")
 
-    n_epochs: int | Literal["auto"] = "auto"
+    n_epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    learning_rate_multiplier: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
 
 
 class JobRequest(BaseModel):
-    """POST /v1/fine_tuning/jobs. The recipe is named in metadata["recipe"]."""
+    """POST /v1/fine_tuning/jobs. `model`: the base, or a voice to go on from. metadata["recipe"] names the recipe."""
 
     model_config = ConfigDict(extra="ignore")
 

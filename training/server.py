@@ -1,7 +1,7 @@
 """The model server's HTTP face: OpenAI's protocol over one base model and its voices.
 
 GET  /healthz                              loading, ok or failed; what trains
-GET  /v1/models                            the base and every voice
+GET  /v1/models                            the base and every voice; GET one, its files checked; DELETE one
 POST /v1/chat/completions                  n, temperature, top_p, max_tokens, stop, seed, stream
 POST /v1/files                             JSONL of conversations; GET, GET content, DELETE
 POST /v1/fine_tuning/jobs                  GET list, GET one, GET events (?stream=true), POST cancel
@@ -62,22 +62,35 @@ def _models(app: FastAPI, serving: Serving) -> None:
     async def healthz() -> dict[str, Any]:
         return serving.health()
 
+    def base() -> dict[str, Any]:
+        return {"id": serving.base_name, "object": "model", "created": 0, "owned_by": "base"}
+
+    def described(name: str) -> dict[str, Any]:
+        """A voice whose files are as they were published; `Damaged` where they are not."""
+        version = adapters.find(serving.adapters, name)
+        assert version is not None
+        adapters.verify(version)
+        return _described(version)
+
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        base = {"id": serving.base_name, "object": "model", "created": 0, "owned_by": "base"}
-        voices = [
-            {
-                "id": version.name,
-                "object": "model",
-                "created": version.manifest["created_at"],
-                "owned_by": "likeme",
-                "base_model": version.manifest["base_model"],
-                "job": version.manifest.get("job"),
-                "metrics": version.manifest["metrics"],
-            }
-            for version in adapters.versions(serving.adapters)
-        ]
-        return {"object": "list", "data": [base, *voices]}
+        voices = [_described(version) for version in adapters.versions(serving.adapters)]
+        return {"object": "list", "data": [base(), *voices]}
+
+    @app.get("/v1/models/{model}")
+    async def one(model: str) -> dict[str, Any]:
+        _known(serving, model)
+        if model == serving.base_name:
+            return base()
+        return await asyncio.to_thread(described, model)
+
+    @app.delete("/v1/models/{model}")
+    async def delete(model: str) -> dict[str, Any]:
+        _known(serving, model)
+        if model == serving.base_name:
+            raise Refusal(400, f"{model} is the base model: only voices can be deleted.", param="model")
+        await asyncio.to_thread(serving.delete, model)
+        return {"id": model, "object": "model", "deleted": True}
 
     @app.post("/v1/chat/completions")
     async def chat(request: ChatRequest) -> Response:
@@ -85,6 +98,20 @@ def _models(app: FastAPI, serving: Serving) -> None:
         if request.stream:
             return StreamingResponse(completion_stream(serving, request), media_type="text/event-stream")
         return JSONResponse(await completion(serving, request))
+
+
+def _described(version: adapters.Version) -> dict[str, Any]:
+    return {
+        "id": version.name,
+        "object": "model",
+        "created": version.manifest["created_at"],
+        "owned_by": "likeme",
+        "base_model": version.manifest["base_model"],
+        "job": version.manifest.get("job"),
+        "metrics": version.manifest["metrics"],
+        "examples": version.manifest.get("examples"),
+        "bytes": adapters.size(version),
+    }
 
 
 def _files(app: FastAPI, serving: Serving) -> None:
@@ -133,10 +160,10 @@ def _jobs(app: FastAPI, serving: Serving) -> None:
 
     @app.post("/v1/fine_tuning/jobs")
     async def create(request: JobRequest) -> dict[str, Any]:
-        if request.model != serving.base_name:
+        if not serving.knows(request.model):
             raise Refusal(
                 400,
-                f"This server trains {serving.base_name}, not {request.model!r}: set BASE_MODEL.",
+                f"This server trains {serving.base_name} and its voices, not {request.model!r}: set BASE_MODEL.",
                 param="model",
             )
         for param in ("training_file", "validation_file"):
@@ -233,7 +260,7 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(LikemeError)
     async def ours(_: Request, error: LikemeError) -> Response:
         status = 400 if isinstance(error, BadInput) else 503 if isinstance(error, ModelError) else 500
-        return _refused(Refusal(status, str(error)))
+        return _refused(Refusal(status, str(error), code=error.code))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:

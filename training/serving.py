@@ -17,7 +17,7 @@ from training.engine.model import Base, default_name, load_base
 from training.evaluation.versions import measure
 from training.files import Files
 from training.generate import Answer, Sampling, complete
-from training.jobs import Jobs
+from training.jobs import ENDED, Jobs
 from training.protocol import EvalRequest
 from training.settings import Quantization
 
@@ -82,6 +82,17 @@ class Serving:
         base = self.base()
         with self.accelerator.hold():
             return complete(base, self._voice(base, model), messages, sampling, on_text)
+
+    def delete(self, model: str) -> None:
+        """Remove a voice for good. BadInput while a training goes on from it."""
+        version = adapters.find(self.adapters, model)
+        assert version is not None
+        with self.accelerator.hold():
+            if any(job["model"] == model and job["status"] not in ENDED for job in self.jobs.all()):
+                raise BadInput(f"{model} is being trained further: wait, or cancel that.")
+            if self._base is not None:
+                self._base.voices.pop(model, None)
+            adapters.remove(version)
 
     def start_evaluation(self, request: EvalRequest) -> dict[str, Any]:
         """Begin to measure a voice on a held-out file; the run object is updated as it goes."""

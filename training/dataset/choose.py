@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
@@ -13,6 +14,26 @@ HABIT_SHARE = 0.03  # of all pairs may one short reply ("ok") be
 HABIT_WORDS = 3
 HABIT_LEAST = 3
 COMMONPLACE = 0.5  # in the choice of a chat's pairs: how far off in length is better than a commonplace
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the voices so far have learned from: all but what was `held_out` (chat and message), up to `until`."""
+
+    held_out: frozenset[tuple[int, int]] = frozenset()
+    until: datetime | None = None
+
+
+NOTHING_SEEN = Seen()
+
+
+def chosen(
+    found: Sequence[Pair], options: Options, seen: Seen, left_out: Counter[str]
+) -> tuple[dict[int, list[Pair]], list[Pair]]:
+    """The pairs to be split, by chat, and those that stay held out, whatever else there is of them."""
+    held = sorted((pair for pair in found if identity(pair) in seen.held_out), key=time_order)
+    free = [pair for pair in found if identity(pair) not in seen.held_out]
+    return capped(without_copies(free, options, left_out), options, left_out), held
 
 
 def without_copies(pairs: Sequence[Pair], options: Options, left_out: Counter[str]) -> list[Pair]:
@@ -63,6 +84,11 @@ def capped(pairs: Sequence[Pair], options: Options, left_out: Counter[str]) -> d
     common = _commonplaces(pairs)
     left_out["over the cap"] += sum(max(0, len(of_chat) - cap) for of_chat in by_chat.values())
     return {chat: _chosen(of_chat, cap, common, options.seed) for chat, of_chat in by_chat.items()}
+
+
+def identity(pair: Pair) -> tuple[int, int]:
+    """Chat and message: the same in every history that has the pair."""
+    return pair.chat_id, pair.message_id
 
 
 def draw(pair: Pair, seed: int) -> bytes:

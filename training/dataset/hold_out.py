@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from training.dataset.choose import draw, time_order
 from training.dataset.copies import INSIDE_WORDS, Inside, NearCopies, normalised, parts
@@ -22,7 +23,13 @@ class Split:
     shortened: int
 
 
-def split(kept: Mapping[int, Sequence[Pair]], options: Options, left_out: Counter[str]) -> Split:
+def split(
+    kept: Mapping[int, Sequence[Pair]],
+    options: Options,
+    left_out: Counter[str],
+    held: Sequence[Pair] = (),
+    seen_until: datetime | None = None,
+) -> Split:
     """Hold out `validation_share` of all pairs, rounded down, and part the two sides cleanly.
 
     Held out are the newest pairs of each chat, never all of a chat while another has a pair to spare. A
@@ -30,8 +37,17 @@ def split(kept: Mapping[int, Sequence[Pair]], options: Options, left_out: Counte
     reply, a near copy of it or one that holds its words stands in training, be it as a reply or in a
     context, that example leaves training — or, where that would be more than three, the held-out pair
     leaves. Held-out contexts are cut where they begin with replies that training has.
+
+    `held` was held out before, stays so, and counts. Of what voices have seen until then, nothing more is held out.
     """
-    train, validation = _by_time(kept, options, left_out)
+    fresh = {chat: [p for p in pairs if seen_until is None or p.date > seen_until] for chat, pairs in kept.items()}
+    total = sum(map(len, kept.values())) + len(held)
+    least = 1 if total >= LEAST_PAIRS and options.validation_share > 0 else 0
+    target = max(0, max(least, int(total * options.validation_share)) - len(held))
+    train, validation = _by_time({chat: pairs for chat, pairs in fresh.items() if pairs}, target, options, left_out)
+    if seen_until is not None:
+        train += [pair for pairs in kept.values() for pair in pairs if pair.date <= seen_until]
+    train, validation = sorted(train, key=time_order), sorted([*held, *validation], key=time_order)
     train, validation = _parted(train, validation, left_out)
     learned = _Learned(train)
     cut = [learned.cut_from(pair) for pair in validation]
@@ -40,12 +56,12 @@ def split(kept: Mapping[int, Sequence[Pair]], options: Options, left_out: Counte
 
 
 def _by_time(
-    kept: Mapping[int, Sequence[Pair]], options: Options, left_out: Counter[str]
+    kept: Mapping[int, Sequence[Pair]], target: int, options: Options, left_out: Counter[str]
 ) -> tuple[list[Pair], list[Pair]]:
     habits = _Habits(kept)
     train: list[Pair] = []
     validation: list[Pair] = []
-    quotas = _quotas(kept, habits, options)
+    quotas = _quotas(kept, habits, target, options)
     for chat, pairs in kept.items():
         earlier, held = list(pairs), 0
         while held < quotas[chat]:
@@ -56,17 +72,14 @@ def _by_time(
                 validation.append(pair)
                 held += 1
         train += earlier
-    return sorted(train, key=time_order), sorted(validation, key=time_order)
+    return train, validation
 
 
-def _quotas(kept: Mapping[int, Sequence[Pair]], habits: "_Habits", options: Options) -> dict[int, int]:
-    """How many each chat gives: in proportion to its pairs, the running sum rounded down.
+def _quotas(kept: Mapping[int, Sequence[Pair]], habits: "_Habits", target: int, options: Options) -> dict[int, int]:
+    """How many of the `target` each chat gives: in proportion to its pairs, the running sum rounded down.
 
     So many small chats give one here and there, and the total is exact. Chats stand in a seeded order.
     """
-    total = sum(map(len, kept.values()))
-    least = 1 if total >= LEAST_PAIRS and options.validation_share > 0 else 0
-    target = max(least, int(total * options.validation_share))
     spare = 1 if any(len(pairs) > 1 for pairs in kept.values()) else 0
     room = {chat: sum(not habits.has(pair) for pair in pairs[spare:]) for chat, pairs in kept.items()}
     order = sorted((chat for chat in kept if room[chat]), key=lambda chat: draw(kept[chat][0], options.seed))

@@ -9,14 +9,17 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from training.dataset.choose import capped, without_copies
+from training.dataset.choose import NOTHING_SEEN, Seen, chosen
 from training.dataset.hold_out import split
 from training.dataset.pairs import ChatPairs, Options, Pair
 from training.dataset.redact import masks_in
 from training.dataset.render import Message, conversation
+from training.dataset.replay import with_replay
+
+NOTHING = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +58,34 @@ class Dataset:
         )
 
 
-def assemble(chats: Iterable[ChatPairs], options: Options) -> Dataset:
-    """Build the data set of all chats: copies out, capped, split by time, counted."""
+def assemble(
+    chats: Iterable[ChatPairs], options: Options, seen: Seen = NOTHING_SEEN, replay: float | None = None
+) -> Dataset:
+    """Build the data set of all chats: copies out, capped, split by time, counted.
+
+    What was held out before stays held out, and only pairs younger than `seen.until` join it. With `replay` it is a
+    night's: the new pairs, and old ones as that share of the whole; what is held out is the same as without.
+    """
     chats = sorted(chats, key=lambda chat: chat.chat_id)
     found = [pair for chat in chats for pair in chat.pairs]
     left_out: Counter[str] = Counter()
-    kept = capped(without_copies(found, options, left_out), options, left_out)
-    parted = split(kept, options, left_out)
-    dataset = Dataset(tuple(map(_example, parted.train)), tuple(map(_example, parted.validation)), {})
+    kept, held = chosen(found, options, seen, left_out)
+    parted = split(kept, options, left_out, held, seen.until)
+    train: Sequence[Pair] = parted.train
+    if replay is not None and seen.until is not None:
+        train = with_replay(parted.train, seen.until, replay, options.seed)
+        left_out["old, not replayed"] = len(parted.train) - len(train)
+    dataset = Dataset(tuple(map(_example, train)), tuple(map(_example, parted.validation)), {})
     dataset.manifest.update(
         _counts(chats, left_out),
+        new=sum(seen.until is None or pair.date > seen.until for pair in train),
+        until=max((pair.date for pair in found), default=NOTHING).isoformat(),
         train=len(dataset.train),
         validation=len(dataset.validation),
         validation_contexts_shortened=parted.shortened,
-        masked=_masked((*parted.train, *parted.validation)),
-        reply_characters=_lengths(parted.train),
-        bursts=sum("\n" in pair.reply for pair in parted.train),
+        masked=_masked((*train, *parted.validation)),
+        reply_characters=_lengths(train),
+        bursts=sum("\n" in pair.reply for pair in train),
         options=asdict(options),
         sha256=hashlib.sha256(dataset.train_jsonl() + b"\0" + dataset.validation_jsonl()).hexdigest(),
     )

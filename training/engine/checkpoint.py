@@ -34,9 +34,11 @@ class Progress:
     stopped_early: bool = False
 
 
-def fingerprint(base_name: str, recipe: Recipe, seed: int, *sets: Sequence[Encoded]) -> str:
-    """What a run is: a checkpoint is taken up only by the very same one."""
+def fingerprint(base_name: str, recipe: Recipe, seed: int, start: Path | None, *sets: Sequence[Encoded]) -> str:
+    """What a run is: a checkpoint is taken up only by the very same one. `start`: the adapter it goes on from."""
     digest = hashlib.sha256(json.dumps([base_name, recipe.model_dump(mode="json"), seed]).encode())
+    for file in sorted(start.glob("adapter_*")) if start else ():
+        digest.update(file.read_bytes())
     for examples in sets:
         for example in examples:
             digest.update(repr((example.ids, example.labels)).encode())

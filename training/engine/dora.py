@@ -11,7 +11,7 @@ recipe says: the base itself is never touched, and any number of voices stand be
 import copy
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -149,16 +149,25 @@ def load(model: PreTrainedModel, folder: Path) -> Any:
     if not config.get("use_dora"):
         raise ValueError("it is no DoRA adapter")
     tensors = load_file(str(folder / _WEIGHTS))
-    names = sorted({key.removeprefix(_PREFIX).rsplit(".lora_", 1)[0] for key in tensors})
-    speaking = voice(model, names, int(config["r"]), int(config["lora_alpha"]), 0.0)
-    for name, layer in layers(speaking):
-        with torch.no_grad():
-            for key, tensor in _peft_tensors(layer).items():
-                tensor.copy_(tensors.pop(f"{_PREFIX}{name}.{key}"))
-    refresh(speaking)
-    if tensors:
-        raise ValueError("it has layers that this base model lacks")
+    speaking = voice(model, list(peft_names(tensors)), int(config["r"]), int(config["lora_alpha"]), 0.0)
+    _fill(speaking, tensors)
     return speaking.requires_grad_(False).eval()
+
+
+def go_on_from(model: nn.Module, folder: Path) -> None:
+    """Give a fresh voice the numbers of a saved one. Raises as `load`, ValueError where the two differ in shape."""
+    config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    rank, first = int(config["r"]), next(layers(model))[1]
+    if rank != first.lora_A.shape[0] or int(config["lora_alpha"]) != round(first.scaling * rank):
+        raise ValueError("its rank and alpha are not the recipe's")
+    _fill(model, load_file(str(folder / _WEIGHTS)))
+
+
+def peft_names(tensors: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The adapted layers' names, each with its tensors' as PEFT writes them: A, B, magnitude."""
+    names = sorted({key.removeprefix(_PREFIX).rsplit(".lora_", 1)[0] for key in tensors})
+    kinds = ("lora_A.weight", "lora_B.weight", "lora_magnitude_vector")
+    return {name: tuple(f"{_PREFIX}{name}.{kind}" for kind in kinds) for name in names}
 
 
 LOAD_ERRORS = (ValueError, KeyError, OSError, RuntimeError, AttributeError, SafetensorError)
@@ -174,6 +183,16 @@ def plain_weight(layer: nn.Module) -> torch.Tensor:
 
     plain: torch.Tensor = bnb.dequantize_4bit(weight.data, state)
     return plain
+
+
+@torch.no_grad()
+def _fill(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    for name, layer in layers(model):
+        for key, tensor in _peft_tensors(layer).items():
+            tensor.copy_(tensors.pop(f"{_PREFIX}{name}.{key}"))
+    refresh(model)
+    if tensors:
+        raise ValueError("it has layers that are not adapted here")
 
 
 def _along_a(layer: DoraLinear) -> torch.Tensor:

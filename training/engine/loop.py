@@ -57,9 +57,11 @@ def train(
     on_event: Callable[[Event], None],
     between_steps: Callable[[], Wish],
     seed: int = 0,
+    start: Path | None = None,
 ) -> Result:
     """Train a voice of `base`, which is left as it was; take up the run where `out` has a checkpoint of it.
 
+    `start` is the folder of an adapter to go on from: of this base, and of the recipe's shape.
     `on_event` gets {"step", "total_steps", "train_loss", …} after each step and {"valid_loss", …} after
     each evaluation. `between_steps` is called before each step: the caller may use the model there.
     On "pause" the run is left to be taken up, on "cancel" it is forgotten. ModelError when it can't go on.
@@ -67,8 +69,8 @@ def train(
     if not examples:
         raise BadInput("The training file holds no example: import a history with replies of yours first.")
     if parallel.rank() == 0:
-        parallel.agree((recipe, examples, validation, out, seed))  # what `follow` waits for
-    run = _Run(base, recipe, examples, validation, out, on_event, seed)
+        parallel.agree((recipe, examples, validation, out, seed, start))  # what `follow` waits for
+    run = _Run(base, recipe, examples, validation, out, on_event, seed, start)
     wish = run.go(between_steps)
     if wish != "go on":
         return run.result(None)
@@ -78,8 +80,8 @@ def train(
 def follow(base: Base) -> None:
     """Train along with process 0, whatever it trains, until it ends (parallel.py)."""
 
-    def along(recipe: Recipe, examples: Any, validation: Any, out: Path, seed: int) -> None:
-        train(base, recipe, examples, validation, out, lambda _: None, lambda: "go on", seed)
+    def along(recipe: Recipe, examples: Any, validation: Any, out: Path, seed: int, start: Path | None) -> None:
+        train(base, recipe, examples, validation, out, lambda _: None, lambda: "go on", seed, start)
 
     parallel.follow(along)
 
@@ -96,13 +98,14 @@ class _Run:
         out: Path,
         on_event: Callable[[Event], None],
         seed: int,
+        start: Path | None,
     ) -> None:
         torch.manual_seed(seed)
-        self._base, self._recipe, self._out, self._seed = base, recipe, out, seed
+        self._base, self._recipe, self._out, self._seed, self._start = base, recipe, out, seed, start
         self._examples = [encode_example(base.tokenizer, messages, recipe.max_tokens) for messages in examples]
         self._held_out = [encode_example(base.tokenizer, messages, recipe.max_tokens) for messages in validation]
         self._shared = shared_beginning(self._examples)
-        self._identity = checkpoint.fingerprint(base.name, recipe, seed, self._examples, self._held_out)
+        self._identity = checkpoint.fingerprint(base.name, recipe, seed, start, self._examples, self._held_out)
         self._events = _Events(out / "metrics.jsonl", on_event)
         self._per_epoch = math.ceil(len(self._examples) / recipe.examples_per_step)
         self.total = recipe.epochs * self._per_epoch
@@ -111,9 +114,11 @@ class _Run:
         self._begin()
 
     def _begin(self) -> None:
-        """A fresh voice, or the one that the checkpoint has."""
+        """A fresh voice or the one to go on from, or the one that the checkpoint has."""
         base, recipe = self._base, self._recipe
         self._voice = dora.voice(base.model, recipe.targets, recipe.rank, recipe.alpha, recipe.dropout)
+        if self._start is not None:
+            _go_on(self._voice, self._start, recipe)
         self._voice.train()
         self._step = self._ready()
         self._prepared: list[Any] = []
@@ -300,6 +305,16 @@ class _Run:
     def _tell(self, **event: Any) -> None:
         if parallel.rank() == 0:
             self._events.write({"step": self._progress.step, "total_steps": self.total, **event})
+
+
+def _go_on(voice: Any, start: Path, recipe: Recipe) -> None:
+    try:
+        dora.go_on_from(voice, start)
+    except dora.LOAD_ERRORS as error:
+        raise ModelError(
+            f"The voice in {start.name} can't be gone on from by recipe {recipe.name} ({error}): "
+            "train from the base model."
+        ) from error
 
 
 def _free_bytes(base: Base) -> int | None:

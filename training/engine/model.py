@@ -107,7 +107,7 @@ def load_base(name: str, models_dir: Path, device: str | None = None, quantizati
     _quiet()
     name = name or default_name()
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    source = str(_embedded(models_dir)) if name == EMBEDDED else name
+    source = str(embedded(models_dir)) if name == EMBEDDED else name
     dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -167,7 +167,7 @@ def _nf4(where: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": where}}
 
 
-def _embedded(models_dir: Path) -> Path:
+def embedded(models_dir: Path) -> Path:
     """The embedded model as safetensors; converted on first use (some 17 s), then reused."""
     target = models_dir / EMBEDDED
     if (target / "model.safetensors").is_file():

@@ -87,8 +87,10 @@ def _audited(
 
 
 def _learned_from(files: Files, version: Version) -> list[Conversation]:
-    """Its training set. BadInput when that has been deleted: without it nobody can say what is recited."""
-    name = version.manifest["training_file"]
-    if files.get(name) is None:
-        raise BadInput(f"The training file of {version.name} ({name}) is gone: train again, or evaluate another one.")
-    return list(parse(files.content(name)))
+    """All its training sets. BadInput when one has been deleted: without it nobody can say what is recited."""
+    learned: list[Conversation] = []
+    for name in adapters.training_files(version):
+        if files.get(name) is None:
+            raise BadInput(f"A training file of {version.name} ({name}) is gone: train again, or evaluate another one.")
+        learned += parse(files.content(name))
+    return learned
