@@ -16,7 +16,7 @@ from storage.errors import LikemeError, ModelError
 from training import adapters
 from training.accelerator import Accelerator
 from training.adapters import Version, training_files
-from training.engine import loop, recipe
+from training.engine import loop, parallel, recipe
 from training.engine.model import Base
 from training.evaluation.versions import measure
 from training.files import Files, parse, write_private
@@ -216,7 +216,7 @@ class Jobs:
                 "tokens": result.tokens,
                 "reply_tokens": result.reply_tokens,
                 "seconds": round(result.seconds, 1),
-                "dollars": round(result.seconds / 3600 * self._dollars_per_hour, 4),
+                "dollars": round(result.seconds * parallel.size() / 3600 * self._dollars_per_hour, 4),
             },
         }
         return adapters.publish(self._adapters, result.adapter, manifest)

@@ -110,8 +110,20 @@ def attend(
     """transformers' attention function: as "sdpa", unless the call brings a row's plan. (1, tokens, heads, size)"""
     if plan is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    return by_plan(query, key, value, plan, options.get("scaling"), options.get("dropout", 0.0)), None
+
+
+def by_plan(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    plan: Plan,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> torch.Tensor:
+    """(1, heads, tokens, size) and twice (1, key heads, tokens, size) -> (1, tokens, heads, size)."""
     if isinstance(plan, Segments):
-        return _by_segments(query, key, value, plan, options.get("scaling")), None
+        return _by_segments(query, key, value, plan, scale)
     outputs = []
     for gather in plan.gather:
         own_query, own_key, own_value = (_take(states, gather) for states in (query, key, value))
@@ -119,13 +131,13 @@ def attend(
             own_query,
             own_key,
             own_value,
-            dropout_p=options.get("dropout", 0.0),
+            dropout_p=dropout,
             is_causal=True,
-            scale=options.get("scaling"),
+            scale=scale,
             enable_gqa=own_key.shape[1] != own_query.shape[1],
         )  # (examples, heads, longest, size)
         outputs.append(output.transpose(1, 2).flatten(0, 1))
-    return torch.cat(outputs).index_select(0, plan.scatter)[None], None
+    return torch.cat(outputs).index_select(0, plan.scatter)[None]
 
 
 def install(model: PreTrainedModel) -> bool:

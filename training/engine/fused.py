@@ -1,7 +1,8 @@
-"""q, k and v of packed rows as one product: three make little of a card, and DoRA's thin ones nothing at all.
+"""A voice's layers as few large products instead of many: three thin ones make little of a card.
 
-`layers.gather` has put their weights side by side; here a voice's attention reads them as the one they are.
-Only calls with a row's plan come here: drafts and other models go transformers' own way.
+`layers.gather` has put the weights of q, k, v side by side, and of gate and up; here a layer of a voice in
+training reads them as the one they are. After the last layer's attention only the places that predict a reply
+token go on. Only calls with a row's plan come here: drafts and other models go transformers' own way.
 """
 
 from collections.abc import Sequence
@@ -9,46 +10,53 @@ from functools import cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from training.engine.attention import attend
+from training.engine import layers
 from training.engine.dora import DoraLinear
+from training.engine.model import Base
 
-NAMES = ("q_proj", "k_proj", "v_proj")
 
-
-def fuse(voice: Any) -> None:
-    """Let every attention of a voice that can, make q, k and v at once. Needs a base whose layers were gathered."""
-    for layer in voice.base_model.layers:
-        attention = getattr(layer, "self_attn", None)
-        if attention is None or isinstance(attention, _Fused):
-            continue
-        weight = _side_by_side([getattr(attention, name) for name in NAMES])
-        if weight is not None:
-            attention.together = nn.Buffer(weight, persistent=False)
-            attention.__class__ = _fused(attention.__class__)
+def fuse(base: Base, voice: Any) -> bool:
+    """Let the voice's layers compute so, if they can: without dropout, over a base whose layers were gathered."""
+    if base.decoder is None:
+        return False
+    stack = voice.base_model.layers
+    if isinstance(stack[0], _Fused):
+        return True
+    weights = [[_side_by_side(group) for group in layers.modules(layer)] for layer in stack]
+    if any(weight is None for of_layer in weights for weight in of_layer):
+        return False
+    for layer, of_layer in zip(stack, weights, strict=True):
+        for number, weight in enumerate(of_layer):
+            assert weight is not None
+            layer.register_buffer(f"weight_{number}", weight.to(base.products), persistent=False)
+        layer.shape, layer.is_last = layers.shape_of(voice.config), layer is stack[-1]
+        layer.__class__ = _fused(layer.__class__)
+    return True
 
 
 class _Fused:
-    """In front of transformers' attention class."""
+    """In front of transformers' layer class."""
 
     def forward(self: Any, hidden_states: torch.Tensor, *positional: Any, **options: Any) -> Any:
-        if options.get("plan") is None:
+        plan = options.get("plan")
+        if plan is None:
             return super().forward(hidden_states, *positional, **options)  # type: ignore[misc]
-        projections = [getattr(self, name) for name in NAMES]
-        made = _project(hidden_states, self.together, projections)
-        query, key, value = (
-            part.unflatten(-1, (-1, self.head_dim))
-            for part in made.split([projection.base_layer.out_features for projection in projections], -1)
-        )  # (1, tokens, heads, size)
-        if hasattr(self, "q_norm"):
-            query, key = self.q_norm(query), self.k_norm(key)
-        cos, sin = (turn[:, :, None] for turn in options["position_embeddings"])
-        query, key = _turned(query, cos, sin), _turned(key, cos, sin)
-        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
-        attended, _ = attend(self, query, key, value, None, plan=options["plan"], scaling=self.scaling)
-        return self.o_proj(attended.flatten(2)), None
+        x = hidden_states[0]
+        cos, sin = (turn[0] for turn in options["position_embeddings"])
+        keep = options.get("keep") if self.is_last else None
+        return layers.learn(x, self._gathered(x.dtype), self.shape, cos, sin, plan, keep)[None]
+
+    def _gathered(self: Any, dtype: torch.dtype) -> layers.Layer:
+        norms = (getattr(self.self_attn, name, None) for name in ("q_norm", "k_norm"))
+        query_norm, key_norm = (None if norm is None else norm.weight for norm in norms)
+        qkv, out, gate_up, down = (
+            _linear(group, getattr(self, f"weight_{number}"), dtype)
+            for number, group in enumerate(layers.modules(self))
+        )
+        before, between = self.input_layernorm.weight, self.post_attention_layernorm.weight
+        return layers.Layer(before, qkv, query_norm, key_norm, out, between, gate_up, down)
 
 
 @cache
@@ -56,26 +64,35 @@ def _fused(plain: Any) -> Any:
     return type(f"Fused{plain.__name__}", (_Fused, plain), {})
 
 
-def _project(x: torch.Tensor, weight: torch.Tensor, projections: Sequence[DoraLinear]) -> torch.Tensor:
-    """What the projections give, end to end: (1, tokens, rows of all)."""
-    down = torch.cat([projection.lora_A for projection in projections]).to(x.dtype)
-    low = F.linear(x, down).chunk(len(projections), -1)
-    raised = [F.linear(part, one.lora_B.to(x.dtype)) for part, one in zip(low, projections, strict=True)]
-    gain = torch.cat([one.magnitude * one.inverse_norm for one in projections])
-    tuned = gain * (F.linear(x, weight).float() + projections[0].scaling * torch.cat(raised, -1).float())
-    return tuned.to(x.dtype)
+def _linear(group: Sequence[Any], weight: torch.Tensor, dtype: torch.dtype) -> layers.Linear:
+    """Layers side by side, with gradients to their A, B and magnitudes; the thin products are made in `dtype`."""
+    if not layers.adapted(group):
+        return layers.Linear(weight, len(weight), _bias(group), None, None)
+    up = torch.block_diag(*[one.lora_B * one.scaling for one in group]).to(dtype)
+    down = torch.cat([one.lora_A for one in group]).to(dtype)
+    gain = torch.cat([one.magnitude * one.inverse_norm for one in group])
+    return layers.Linear(weight, len(weight), _bias(group), up, gain, down=down)
 
 
-def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    first, second = x.chunk(2, -1)
-    return x * cos + torch.cat((-second, first), -1) * sin
-
-
-def _side_by_side(projections: Sequence[Any]) -> torch.Tensor | None:
-    """The weight that theirs are parts of; None where there is none, or more than a product to it."""
-    if not all(isinstance(one, DoraLinear) and not one.dropout and one.base_layer.bias is None for one in projections):
+def _bias(group: Sequence[Any]) -> torch.Tensor | None:
+    plain = [_plain(one) for one in group]
+    if all(one.bias is None for one in plain):
         return None
-    weights: list[torch.Tensor] = [one.base_layer.weight for one in projections]
+    return torch.cat([one.weight.new_zeros(one.out_features) if one.bias is None else one.bias for one in plain])
+
+
+def _plain(module: Any) -> Any:
+    return module.base_layer if isinstance(module, DoraLinear) else module
+
+
+def _side_by_side(group: Sequence[Any]) -> torch.Tensor | None:
+    """The weight that theirs are parts of; None where there is none, or more than a product to it."""
+    if layers.adapted(group) and not all(isinstance(one, DoraLinear) and not one.dropout for one in group):
+        return None
+    plain = [_plain(one) for one in group]
+    if not all(type(one) is nn.Linear for one in plain):
+        return None
+    weights: list[torch.Tensor] = [one.weight for one in plain]
     end, storage = weights[0].data_ptr(), weights[0].untyped_storage().data_ptr()
     for weight in weights:
         if weight.data_ptr() != end or weight.untyped_storage().data_ptr() != storage or not weight.is_contiguous():

@@ -1,9 +1,10 @@
-"""The layers of Llama and its kin (Qwen2, Qwen3, Mistral, SmolLM …), from their weights alone, for decoding.
+"""The layers of Llama and its kin (Qwen2, Qwen3, Mistral, SmolLM …), from their weights alone, to write and to learn.
 
 transformers' own forward costs more time in Python, launches and small kernels than in the products of
-matrices. Here q, k, v are one product, gate and up another, and the DoRA of a voice rides along: its A
-lies in spare rows behind W's own, so the product that gives Wx gives Ax too, and what is left of
-g·(Wx + s·BAx) melts into the elementwise work that follows.
+matrices. Here q, k, v are one product, gate and up another. In decoding the DoRA of a voice rides along: its
+A lies in spare rows behind W's own, so the product that gives Wx gives Ax too, and what is left of
+g·(Wx + s·BAx) melts into the elementwise work that follows. In training (fused.py) A, B and g have gradients
+and lie where the optimiser has them.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.engine import packed
+from training.engine import attention, packed
 from training.engine.dora import DoraLinear
 from training.engine.packed import Packed
 
@@ -31,6 +32,7 @@ class Linear(NamedTuple):
     up: Tensor | None  # (rows, spare): s·B of each layer in its own columns; None: no voice
     gain: Tensor | None  # (rows,) g, fp32
     packed: Packed | None = None  # W, where it is in 4 bits
+    down: Tensor | None = None  # (spare, columns) A in training, where it is no part of `weight`
 
 
 class Layer(NamedTuple):
@@ -213,6 +215,19 @@ def attend(
     return attended.reshape(replies, heads * size)
 
 
+def learn(x: Tensor, layer: Layer, shape: Shape, cos: Tensor, sin: Tensor, plan: Any, keep: Tensor | None) -> Tensor:
+    """A packed row's tokens through a layer of a voice in training: x (tokens, hidden); cos, sin (tokens, size).
+
+    `keep` (kept,): the places that matter from here on; after the last layer's attention the others predict nothing.
+    """
+    made = _query_key_value(x, layer, shape, cos[:, None], sin[:, None])
+    query, key, value = (states.transpose(0, 1)[None] for states in made)
+    attended = attention.by_plan(query, key, value, plan)[0].flatten(1)
+    if keep is not None:
+        x, attended = x.index_select(0, keep), attended.index_select(0, keep)
+    return _rest(x, attended, layer, shape)
+
+
 def normed(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """Root-mean-square norm over the last dimension, as transformers rounds it."""
     wide = x.float()
@@ -249,8 +264,11 @@ def _rest(x: Tensor, attended: Tensor, layer: Layer, shape: Shape) -> Tensor:
 
 def _project(x: Tensor, linear: Linear) -> Tensor:
     """(tokens, columns) -> (tokens, rows)."""
+    if linear.down is not None:
+        return _learned(x, linear)
     if linear.up is None or linear.gain is None:
-        return F.linear(x, _whole(linear)[: linear.rows], linear.bias)
+        made = _times(x, _whole(linear)[: linear.rows])
+        return made if linear.bias is None else made + linear.bias
     made = F.linear(x, _whole(linear))
     plain, low = made[:, : linear.rows].float(), made[:, linear.rows :]
     if x.is_cuda and len(x) <= FEW:
@@ -267,3 +285,17 @@ def _whole(linear: Linear) -> Tensor:
         return linear.weight
     plain = packed.unpack(linear.packed)
     return plain if linear.up is None else torch.cat((plain, linear.weight))
+
+
+def _learned(x: Tensor, linear: Linear) -> Tensor:
+    """`_project` in training: all that the backward pass keeps of it is Wx + s·BAx, in x's type."""
+    assert linear.up is not None and linear.gain is not None and linear.down is not None
+    base = _times(x, linear.weight[: linear.rows])
+    made = torch.addmm(base, F.linear(x, linear.down), linear.up.T)
+    tuned: Tensor = linear.gain * made.float()
+    return (tuned if linear.bias is None else tuned + linear.bias).to(x.dtype)
+
+
+def _times(x: Tensor, weight: Tensor) -> Tensor:
+    """x · weightᵀ in the weight's type, given in x's."""
+    return F.linear(x.to(weight.dtype), weight).to(x.dtype)

@@ -250,9 +250,8 @@ class _Run:
         """The voice made ready for the plan."""
         dora.checkpoint_layers(self._voice, self._plan.checkpointed)
         self._base.host_embeddings(self._plan.host_embeddings)
-        if self._base.device.type == "cuda":
-            log.info("planned %s: %s", _words(self._plan), needed(self._base.model, self._recipe, self._plan))
-        return stepper(self._base, self._voice, self._recipe)
+        log.info("planned %s: %s", _words(self._plan), needed(self._base.model, self._recipe, self._plan))
+        return stepper(self._base, self._voice, self._recipe, self._plan.row_tokens)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self._progress, self._best = checkpoint.restore(state, self._step)

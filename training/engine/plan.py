@@ -18,7 +18,7 @@ DRAFTING = GIB // 2  # for drafts between the steps
 WASTE = 1.35  # what the allocator keeps for the activations of several captured shapes; measured on the 8B model
 LEAST_FULL_ROW = 1024  # below it, checkpointing layers costs less than smaller rows do
 SMALLEST_ROW = 256
-LOGIT_CHUNK = 128  # reply tokens whose logits exist at once (reply_loss.py)
+LOGIT_CHUNK = 512  # reply tokens whose logits exist at once (reply_loss.py): fewer read the whole vocabulary too often
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,21 +96,24 @@ def needed(model: PreTrainedModel, recipe: Recipe, plan: Plan) -> Memory:
         weights -= embeddings.numel() * embeddings.element_size()
     size = embeddings.element_size()
     kept = config.num_hidden_layers - plan.checkpointed
-    per_layer = _kept_numbers(config, recipe)
+    per_layer = _kept_numbers(config, recipe, fused=not recipe.dropout and _plain(model))
     # A checkpointed layer keeps its input, and one of them at a time is computed again in full.
     numbers = kept * per_layer + plan.checkpointed * config.hidden_size + (per_layer if plan.checkpointed else 0)
     return Memory(
         weights=weights,
         activations=int(plan.row_tokens * numbers * size * WASTE),
         optimizer=_trained_numbers(config, recipe) * 4 * 4,  # value, gradient, two moments, in fp32
-        logits=LOGIT_CHUNK * config.vocab_size * 4 * 3,
+        logits=LOGIT_CHUNK * config.vocab_size * 2 * 3,
     )
 
 
-def _kept_numbers(config: Any, recipe: Recipe) -> int:
+def _kept_numbers(config: Any, recipe: Recipe, fused: bool) -> int:
     """Numbers a layer keeps for its backward pass, for each token."""
     hidden, inner = config.hidden_size, config.intermediate_size
     query, key = _attention_widths(config)
+    if fused:  # gate and up; what the projections gave, then normed and turned; what was attended, and the residuals
+        adapted = inner + hidden if recipe.targets == "all-linear" else 0
+        return int(2 * inner + 4 * hidden + 4 * query + 4 * key + adapted)
     numbers = 2 * inner + 6 * hidden + 4 * query + 4 * key  # gate, up; norms and residuals; q, k, v, their sums
     if recipe.targets == "all-linear":
         numbers += 3 * inner + hidden
@@ -138,6 +141,12 @@ def _trained_numbers(config: Any, recipe: Recipe) -> int:
 def _attention_widths(config: Any) -> tuple[int, int]:
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return config.num_attention_heads * size, config.num_key_value_heads * size
+
+
+def _plain(model: PreTrainedModel) -> bool:
+    """Whether its weights are numbers as they are, which fused.py asks for."""
+    head = model.get_output_embeddings()
+    return all(type(m) is torch.nn.Linear for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head)
 
 
 def _tied(model: PreTrainedModel) -> bool:

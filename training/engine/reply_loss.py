@@ -20,8 +20,8 @@ class _SumOfLosses(torch.autograd.Function):
         total = torch.zeros((), device=states.device, dtype=torch.float32)
         for start in range(0, len(targets), LOGIT_CHUNK):
             chunk = slice(start, start + LOGIT_CHUNK)
-            logits = states[chunk] @ weight.T
-            loss, slope = (_fused() if logits.is_cuda else _loss_and_slope)(logits, targets[chunk])
+            logits = states[chunk].to(weight.dtype) @ weight.T
+            loss, slope = (_fused if logits.is_cuda else _in_place)(logits, targets[chunk])
             total = total + loss
             gradient[chunk] = slope @ weight
         ctx.save_for_backward(gradient)
@@ -34,7 +34,7 @@ class _SumOfLosses(torch.autograd.Function):
 
 
 def _loss_and_slope(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The summed loss of a chunk, and d loss / d logits in the logits' type."""
+    """The summed loss of a chunk, and d loss / d logits in the logits' type, to be compiled."""
     counted = targets != IGNORED
     place = targets.clamp_min(0)[:, None]
     wide = logits.float()
@@ -45,9 +45,29 @@ def _loss_and_slope(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.
     return loss, (slope * counted[:, None]).to(logits.dtype)
 
 
+def _in_place(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same for a CPU: few passes over memory."""
+    counted = targets != IGNORED
+    place = targets.clamp_min(0)[:, None]
+    wide = logits.float()
+    loss = ((torch.logsumexp(wide, -1) - wide.gather(1, place)[:, 0]) * counted).sum()
+    slope = torch.softmax(wide, -1)
+    slope.scatter_add_(1, place, slope.new_full(place.shape, -1.0))
+    slope[~counted] = 0
+    return loss, slope.to(logits.dtype)
+
+
+def _fused(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """One pass over the logits instead of ten; for any number of tokens, as a capture can't wait for a compiler."""
+    torch._dynamo.mark_dynamic(logits, 0)
+    torch._dynamo.mark_dynamic(targets, 0)
+    found: tuple[torch.Tensor, torch.Tensor] = _compiled()(logits, targets)
+    return found
+
+
 @cache
-def _fused() -> Any:
-    return torch.compile(_loss_and_slope)  # one pass over the logits instead of ten
+def _compiled() -> Any:
+    return torch.compile(_loss_and_slope)
 
 
 def sum_of_losses(states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

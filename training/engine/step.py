@@ -7,6 +7,7 @@ Python than on the card.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +23,7 @@ from training.engine.recipe import Recipe
 from training.engine.reply_loss import sum_of_losses
 
 TOKENS, REPLIES = 64, 128  # rows are padded up to multiples of these: each shape is captured once
+LONGEST = (128, 256, 512, 1024)  # bounds of an attention segment: its kernels start as many blocks as the bound says
 EXACT = 16
 
 
@@ -44,10 +46,12 @@ class Step(Protocol):
         """Drop what was added since the last update."""
 
 
-def stepper(base: Base, voice: Any, recipe: Recipe) -> Step:
-    """The fastest way that this machine has."""
-    if base.device.type == "cuda" and base.packs:
-        return Captured(base, voice, recipe)
+def stepper(base: Base, voice: Any, recipe: Recipe, row_tokens: int) -> Step:
+    """The fastest way that this machine has, for rows of at most `row_tokens`."""
+    # A checkpointed layer draws its dropout a second time, and a capture can't be asked for the random state.
+    drawn_twice = recipe.dropout > 0 and voice.is_gradient_checkpointing
+    if base.device.type == "cuda" and base.packs and not drawn_twice:
+        return Captured(base, voice, recipe, row_tokens)
     return Eager(base, voice, recipe)
 
 
@@ -56,7 +60,8 @@ class Eager:
 
     def __init__(self, base: Base, voice: Any, recipe: Recipe) -> None:
         self._base, self._voice, self._recipe = base, voice, recipe
-        fuse(voice)
+        self._fused = fuse(base, voice)
+        self._head = voice.get_output_embeddings().weight.detach().to(base.products)
         self.parameters = dora.parameters(voice)
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
             self.parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
@@ -74,9 +79,9 @@ class Eager:
         if self._base.packs:
             # Of a few states alone, MKL's product over the whole vocabulary is ten times less exact.
             kept = _up(len(row.targets), EXACT)
-            states = _reply_states(self._voice, row, _filled(row.keep, kept, 0), device)
+            states = self._reply_states(row, torch.tensor(_filled(row.keep, kept, 0), device=device))
             targets = torch.tensor(_filled(row.targets, kept, IGNORED), device=device)
-            loss = sum_of_losses(states, self._voice.get_output_embeddings().weight, targets) / replies
+            loss = sum_of_losses(states, self._head, targets) / replies
         else:
             targets = torch.tensor(row.targets, device=device)
             logits = reply_logits(self._voice, row, device)
@@ -96,17 +101,25 @@ class Eager:
         """Drop what was added since the last update."""
         self.optimizer.zero_grad(set_to_none=True)
 
+    def _reply_states(self, row: Row, keep: torch.Tensor) -> torch.Tensor:
+        """Hidden states at the places in `keep`: (kept, hidden)."""
+        device = self._base.device
+        output = self._voice.base_model(
+            input_ids=torch.tensor([row.ids], device=device),
+            attention_mask=_no_mask(device),
+            position_ids=torch.tensor([row.positions], device=device),
+            use_cache=False,
+            plan=plan(row, device),
+            keep=keep,
+        )
+        states: torch.Tensor = output.last_hidden_state[0]
+        return states if self._fused else states.index_select(0, keep)
 
-def _reply_states(voice: Any, row: Row, keep: Sequence[int], device: torch.device) -> torch.Tensor:
-    """Hidden states at the places in `keep`: (kept, hidden)."""
-    output = voice.base_model(
-        input_ids=torch.tensor([row.ids], device=device),
-        position_ids=torch.tensor([row.positions], device=device),
-        use_cache=False,
-        plan=plan(row, device),
-    )
-    states: torch.Tensor = output.last_hidden_state[0, torch.tensor(keep, device=device)]
-    return states
+
+@cache
+def _no_mask(device: torch.device) -> torch.Tensor:
+    """What keeps transformers from making a mask: one that is ready. The row's plan stands in its place."""
+    return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
 
 
 @dataclass(slots=True)
@@ -119,6 +132,9 @@ class _Inputs:
     targets: torch.Tensor  # (replies,)
     share: torch.Tensor  # (): 1 / the step's reply tokens
     plan: Segments
+
+    def shape(self) -> tuple[int, int, int]:
+        return self.positions.shape[1], len(self.keep), self.plan.longest
 
     def tensors(self) -> list[torch.Tensor]:
         own = [self.embedded, self.positions, self.keep, self.targets, self.share]
@@ -135,9 +151,9 @@ class _Inputs:
 class Captured:
     """CUDA graphs over compiled layers."""
 
-    def __init__(self, base: Base, voice: Any, recipe: Recipe) -> None:
-        self._base, self._voice, self._recipe = base, voice, recipe
-        fuse(voice)
+    def __init__(self, base: Base, voice: Any, recipe: Recipe, row_tokens: int) -> None:
+        self._base, self._voice, self._recipe, self._row_tokens = base, voice, recipe, row_tokens
+        self._fused = fuse(base, voice)
         self.parameters = dora.parameters(voice)
         self._rate = torch.tensor(recipe.learning_rate, device=base.device)
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
@@ -147,11 +163,12 @@ class Captured:
         for layer in voice.base_model.layers:
             layer.compile(dynamic=True)
         self._stream = torch.cuda.Stream()
+        self._rows: dict[tuple[int, int, int], tuple[torch.cuda.CUDAGraph, _Inputs, torch.Tensor]] = {}
         self._pool = torch.cuda.graph_pool_handle()
-        self._rows: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, _Inputs, torch.Tensor]] = {}
         self._update: torch.cuda.CUDAGraph | None = None
-        for parameter in self.parameters:
-            parameter.grad = torch.zeros_like(parameter)
+        self._gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
+        for parameter, gradient in zip(self.parameters, self._gradients, strict=True):
+            parameter.grad = gradient
 
     def prepare(self, row: Row, replies: int) -> _Inputs:
         """The row padded, in pinned memory: copied to the card while it still works on the last one."""
@@ -161,7 +178,7 @@ class Captured:
         ids = torch.tensor([_filled(row.ids, tokens, 0)])
         embedded = embeddings(ids) if embeddings.weight.device.type == "cpu" else ids
         planned = segments(row, tokens, self._recipe.examples_per_step, "cpu")
-        longest = _up(max(planned.longest, self._recipe.max_tokens), TOKENS)  # a bound that never changes
+        longest = next((bound for bound in LONGEST if bound >= planned.longest), _up(planned.longest, LONGEST[-1]))
         inputs = _Inputs(
             embedded,
             torch.tensor([_filled(row.positions, tokens, 0)]),
@@ -174,9 +191,11 @@ class Captured:
 
     def add(self, prepared: _Inputs) -> torch.Tensor:
         """Add the gradient of the row's summed loss / `replies`; returns that loss."""
-        shape = (prepared.positions.shape[1], len(prepared.keep))
+        shape = prepared.shape()
+        if not self._rows:
+            self._begin(int(prepared.plan.query_ends[1]))
         if shape not in self._rows:
-            self._rows[shape] = self._capture(prepared.moved(lambda tensor: tensor.to(self._base.device)))
+            self._rows[shape] = self._capture(prepared)
         graph, fixed, loss = self._rows[shape]
         for into, new in zip(fixed.tensors(), prepared.tensors(), strict=True):
             into.copy_(new, non_blocking=True)
@@ -191,7 +210,7 @@ class Captured:
             return
         self._move()  # the first one uncaptured: it makes the optimiser's state
         self._update = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._update, pool=self._pool, stream=self._stream):
+        with torch.cuda.graph(self._update, stream=self._stream):
             self._move()
 
     def forget(self) -> None:
@@ -203,9 +222,23 @@ class Captured:
         self.optimizer.step()
         self.forget()
 
-    def _capture(self, inputs: _Inputs) -> tuple[torch.cuda.CUDAGraph, _Inputs, torch.Tensor]:
-        if not self._rows:
-            self._warm_up(inputs)
+    def _begin(self, shared: int) -> None:
+        """The largest row first, a made-up one: the graphs of smaller ones fit into its memory, not it into theirs.
+
+        Before it is captured, it is tried: a capture can't wait for a compiler, nor survive running out of memory.
+        """
+        tokens, examples = self._row_tokens, self._recipe.examples_per_step
+        kept = tokens * 3 // 4
+        ends = [shared + (tokens - shared) * (i + 1) // examples for i in range(examples)]
+        largest = self.prepare(Row([0] * tokens, [0] * tokens, [*range(kept)], [0] * kept, shared, ends), kept)
+        self._warm_up(largest.moved(self._to_card))
+        self._rows[largest.shape()] = self._capture(largest)
+
+    def _to_card(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self._base.device)
+
+    def _capture(self, prepared: _Inputs) -> tuple[torch.cuda.CUDAGraph, _Inputs, torch.Tensor]:
+        inputs = prepared.moved(self._to_card)
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
@@ -217,28 +250,30 @@ class Captured:
         return graph, inputs, loss
 
     def _warm_up(self, inputs: _Inputs) -> None:
-        """Compile, and fill the libraries' workspaces; what it adds to the gradient is taken back."""
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        kept = [gradient.clone() for gradient in gradients]
+        """Compile for any shape, and fill the libraries' workspaces; what it adds to the gradient is taken back."""
+        kept = [gradient.clone() for gradient in self._gradients]
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             self._pass(inputs)
         torch.cuda.current_stream().wait_stream(self._stream)
-        torch._foreach_copy_(gradients, kept)
+        torch._foreach_copy_(self._gradients, kept)
 
     def _pass(self, inputs: _Inputs) -> torch.Tensor:
         given = "input_ids" if inputs.embedded.dim() == 2 else "inputs_embeds"
         output = self._voice.base_model(
             **{given: inputs.embedded},
-            attention_mask={"full_attention": None},
+            attention_mask=_no_mask(self._base.device),
             position_ids=inputs.positions,
             use_cache=False,
             plan=inputs.plan,
+            keep=inputs.keep,
         )
-        states = output.last_hidden_state[0].index_select(0, inputs.keep)
+        states = output.last_hidden_state[0]
+        states = states if self._fused else states.index_select(0, inputs.keep)
         weight = self._voice.get_output_embeddings().weight
         loss = sum_of_losses(states, weight, inputs.targets) * inputs.share
-        loss.backward()
+        made = torch.autograd.grad(loss, self.parameters)
+        torch._foreach_add_(self._gradients, made)  # one kernel; `backward` would start one for each parameter
         return loss.detach()
 
 

@@ -66,7 +66,7 @@ def test_captured_steps_give_the_gradients_of_uncaptured_ones(host_embeddings: b
             other.copy_(one)
     for voice in voices:
         dora.refresh(voice)
-    captured, plain = Captured(base, voices[0], RECIPE), Eager(base, voices[1], RECIPE)
+    captured, plain = Captured(base, voices[0], RECIPE, 400), Eager(base, voices[1], RECIPE)
     for batch in batches():
         rows = base.rows(batch, 400, shared_beginning(batches()[0]))
         assert rows
