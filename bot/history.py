@@ -18,8 +18,9 @@ from training.dataset.render import Turn
 from training.dataset.split import Dataset, assemble
 
 FEW = 64  # pairs: with fewer, more than the usual number is taken of each chat
-# What a training of minutes takes of a history: on two cores the embedded model is through it in about two.
-QUICK_CHARACTERS, QUICK_HELD_OUT = 36_000, 40
+# What a training of minutes takes of a history, for the embedded model on two cores. Of the sample, half of the steps
+# brought the held-out loss from 6.09 to 4.41, all of them to 4.35.
+QUICK_CHARACTERS, QUICK_HELD_OUT = 26_000, 40
 
 Item = TypeVar("Item")
 
