@@ -17,6 +17,8 @@ Tell = Callable[[str], Awaitable[None]]
 async def sound(database: Database, voice: Voice, tell: Tell) -> runs.Version | None:
     """The version that speaks (None: stock), its files checked; damaged ones give way to the last good one."""
     while (version := await runs.serving(database)) is not None:
+        if voice.only_model:  # another engine, with files of its own
+            return version
         try:
             await voice.described(version.name)
             return version

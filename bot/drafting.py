@@ -56,7 +56,7 @@ class Drafting:
             try:
                 return await self._drafts(model, version, context, chat_id, n, on_text)
             except Damaged:
-                if version is None:
+                if version is None or self._voice.only_model:
                     raise
                 await fall_back(self._database, version, self._tell)
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from bot import damage, evaluation, versions
 from bot.history import build_dataset, save_dataset
 from bot.settings import Settings
+from bot.texts import say
 from bot.train import Training
 from bot.voice import Event, Voice
 from storage import forgetting, history, nights, runs
@@ -90,6 +91,8 @@ class Work:
         return await nights.find(self.database, night.night_id)
 
     async def _steps(self, night: Night) -> End:
+        if self.voice.only_model:
+            return End("failed", say("night_other_engine"))
         if night.step == "begun":
             await self._fetch()
             async with self.database.transaction():

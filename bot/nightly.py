@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, time, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from telegram import Update
 from telegram.error import NetworkError, TelegramError, TimedOut
@@ -33,11 +33,8 @@ log = logging.getLogger(__name__)
 
 
 def zone_of(settings: Settings) -> tzinfo:
-    """The owner's time zone: TIMEZONE, or the machine's. BadInput for a name that nobody knows."""
-    try:
-        return ZoneInfo(settings.timezone) if settings.timezone else get_localzone()
-    except (ZoneInfoNotFoundError, ValueError):
-        raise BadInput(f"TIMEZONE={settings.timezone} is no time zone: write it like Europe/Berlin.") from None
+    """The owner's time zone: TIMEZONE, or the machine's."""
+    return ZoneInfo(settings.timezone) if settings.timezone else get_localzone()
 
 
 async def at(database: Database, settings: Settings) -> time | None:

@@ -1,10 +1,12 @@
 """The bot's environment, on one page. training/settings.py is the model server's."""
 
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bot import schedule
 from storage.errors import BadInput, MissingSetting
 
 
@@ -30,6 +32,25 @@ class Settings(BaseSettings):
     timezone: str = ""  # the owner's, like Europe/Berlin; empty: the machine's
     likeme_home: Path = Path("data")  # everything of one owner
     log_level: str = "INFO"
+
+
+    @field_validator("nightly")
+    @classmethod
+    def _is_a_time(cls, value: str) -> str:
+        try:
+            schedule.parse(value)
+        except BadInput as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_a_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value or "UTC")
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"{value!r} is no time zone: write it like Europe/Berlin") from None
+        return value
 
 
 def load(home: Path | None = None) -> Settings:

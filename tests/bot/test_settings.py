@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bot.settings import Settings as BotSettings
-from bot.settings import require_bot
-from storage.errors import MissingSetting
+from bot.settings import load, require_bot
+from storage.errors import BadInput, MissingSetting
 from training import settings as model_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +31,14 @@ def test_secrets_are_not_in_the_settings_representation() -> None:
     settings = BotSettings(bot_token="123:abc", owner_id=1, model_token="hush")
     assert "123:abc" not in repr(settings)
     assert "hush" not in repr(settings)
+
+
+def test_a_wrong_time_or_zone_is_named_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, wrong in (("NIGHTLY", "half past three"), ("TIMEZONE", "Middle/Earth"), ("NIGHTLY_PAIRS", "0")):
+        with monkeypatch.context() as changed:
+            changed.setenv(name, wrong)
+            with pytest.raises(BadInput, match=f"^{name}: "):
+                load()
 
 
 def test_a_missing_token_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
