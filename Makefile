@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP = .venv/bin/pip --disable-pip-version-check --no-input
 HOME_DEMO ?= data/demo
 
-.PHONY: demo test check lint setup screenshots bench-import bench-train bench-draft bench-bot bench-voice clean
+.PHONY: demo test check audit soak lint setup screenshots bench-import bench-train bench-draft bench-bot bench-voice clean
 
 demo: .venv/model
 	.venv/bin/likeme demo --home $(HOME_DEMO) $(if $(HISTORY),--history "$(HISTORY)") $(if $(ONCE),--once)
@@ -15,7 +15,15 @@ test: .venv/dev
 	.venv/bin/lint-imports
 	.venv/bin/pytest $(ARGS)
 
-check: test
+check: test audit
+
+# Every pinned version looked up among the known vulnerabilities; needs the network.
+audit: .venv/dev
+	.venv/bin/python tests/audit.py
+
+# Real processes killed 200 times with kill -9, then the books compared: about 20 minutes.
+soak: .venv/dev
+	.venv/bin/python bench/soak.py $(or $(KILLS),200)
 
 # The README's pictures, taken of the demo while it plays: minutes, and a Chromium (apt-get install chromium).
 screenshots: .venv/dev

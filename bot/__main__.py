@@ -12,6 +12,7 @@ def main() -> None:
     """Run the command line; errors become one line and an exit code."""
     from bot.commands import app
 
+    os.umask(0o077)  # whatever a library writes is the owner's alone
     try:
         app(prog_name="likeme")
     except LikemeError as error:
@@ -28,15 +29,18 @@ def main() -> None:
 
 def _note(error: Exception) -> str:
     """Put the traceback where it can be looked at: the home's log, readable by the owner alone."""
+    from bot.printing import Discreet
+    from bot.settings import load
+
     path = Path(os.environ.get("LIKEME_HOME", "data")) / "likeme.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
         handler = logging.FileHandler(path, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(Discreet(load()))
         logging.getLogger("bot").addHandler(handler)
         logging.getLogger("bot").error("unforeseen", exc_info=error)
-    except OSError:
+    except (OSError, LikemeError):
         return f"Its message: {error}"
     return f"The traceback is in {path}."
 

@@ -3,9 +3,7 @@
 The session file is full access to the account: 0600, in the home folder, and one process's at a time.
 """
 
-import fcntl
 import logging
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ from telethon import TelegramClient, errors, functions, types
 from telethon.crypto import rsa
 from telethon.sessions import MemorySession
 
+from bot.alone import alone
 from bot.settings import Settings, require_api
 from bot.texts import duration, say
 from storage.errors import BadInput, LikemeError, NotSignedIn, TelegramError
@@ -213,8 +212,8 @@ async def _second_step(client: TelegramClient, ask: Asking) -> None:
 async def _connected(settings: Settings, *, live: bool = False) -> AsyncIterator[TelegramClient]:
     require_api(settings)
     home = settings.likeme_home
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _alone(home / "account.lock"):
+    # Two processes with one session would overwrite each other's state.
+    with alone(home / "account.lock", Held(say("account_held"))):
         client = _client(settings, _session_file(home), live)
         try:
             with telegram_errors():
@@ -256,20 +255,6 @@ def _key(settings: Settings) -> str:
         return Path(settings.mtproto_key).read_text(encoding="ascii")
     except (OSError, ValueError) as error:
         raise BadInput(f"MTPROTO_KEY: {settings.mtproto_key or 'no file'} can't be read as a key.") from error
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Two processes with one session would overwrite each other's state."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Held(say("account_held")) from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _log_of_telethon() -> logging.Logger:

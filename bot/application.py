@@ -3,12 +3,10 @@
 import asyncio
 import logging
 from contextlib import AsyncExitStack
-from typing import cast
 
 from telegram import BotCommandScopeAllGroupChats, BotCommandScopeChat, BotCommandScopeDefault, Update
-from telegram.error import TelegramError
+from telegram.error import InvalidToken, TelegramError
 from telegram.ext import (
-    AIORateLimiter,
     ApplicationBuilder,
     BusinessConnectionHandler,
     BusinessMessagesDeletedHandler,
@@ -28,12 +26,14 @@ from bot import (
     damage,
     drafts,
     evaluation,
+    failures,
     modes,
     nightly,
     overview,
     play,
     pulse,
     quiz,
+    refused,
     secretary,
     sending,
     standings,
@@ -42,33 +42,47 @@ from bot import (
     versions,
 )
 from bot import sync as syncing
+from bot.alone import BOT, alone
 from bot.context import App, Context, Services
 from bot.drafting import Drafting
 from bot.languages import listen, remembered
 from bot.model_process import model_server
+from bot.outgoing import Outgoing
 from bot.overview import GROUP_COMMANDS, OWNER_COMMANDS, register
+from bot.polling import Polling, Updates
 from bot.settings import Settings
-from bot.texts import say, write_to, writing_to
+from bot.texts import say, write_to
 from bot.waiting import WaitingList
 from storage.database import Database
-from storage.errors import ModelError
+from storage.errors import BadInput, ModelError
+from storage.errors import TelegramError as Refused
+
+REFUSED = "Telegram refused BOT_TOKEN: it was revoked or mistyped. Copy it again from @BotFather into .env."
 
 log = logging.getLogger(__name__)
 
 
 def build(settings: Settings) -> App:
     """The application, its services opened at start and closed at stop."""
-    stack = AsyncExitStack()
+    stack, updates = AsyncExitStack(), Updates()
+
+    def token_refused() -> None:
+        application.bot_data["refused"] = True
+        logging.getLogger("telegram.ext").setLevel(logging.CRITICAL)  # its last getUpdates will be refused as well
+        application.stop_running()
+
     builder = (
         ApplicationBuilder()
         .token(settings.bot_token.get_secret_value())
         .base_url(f"{settings.bot_api_url}/bot")
         .base_file_url(f"{settings.bot_api_url}/file/bot")
         .context_types(ContextTypes(context=Context))
-        .rate_limiter(AIORateLimiter(max_retries=3))
+        .rate_limiter(Outgoing(settings.owner_id, updates.ending))
+        .get_updates_request(Polling(token_refused))
+        .update_queue(updates)
         .concurrent_updates(False)
         .post_init(lambda app: _start(app, settings, stack))
-        .post_stop(lambda app: _stop(app, stack))
+        .post_stop(lambda app: _confirm_and_stop(app, stack))
         .post_shutdown(lambda app: _stop(app, stack))  # a start that fails is not «stopped»
     )
     application: App = builder.build()
@@ -77,8 +91,16 @@ def build(settings: Settings) -> App:
 
 
 def run(settings: Settings) -> None:
-    """Run the bot until SIGTERM or Ctrl-C."""
-    build(settings).run_polling(allowed_updates=Update.ALL_TYPES)
+    """Run the bot until SIGTERM or Ctrl-C. Without a network it waits for one; a refused token is a TelegramError."""
+    home = settings.likeme_home
+    with alone(home / BOT, BadInput(f"Another likeme run works in {home}: stop it first, or choose --home.")):
+        application = build(settings)
+        try:
+            application.run_polling(allowed_updates=Update.ALL_TYPES, bootstrap_retries=-1)
+        except InvalidToken:  # its own text has the token in it
+            raise Refused(REFUSED) from None
+    if application.bot_data.get("refused"):
+        raise Refused(REFUSED)
 
 
 def _handlers(app: App, owner_id: int) -> None:
@@ -125,7 +147,8 @@ def _handlers(app: App, owner_id: int) -> None:
     app.add_handler(CallbackQueryHandler(overview.unknown_button))
     app.add_handler(PollAnswerHandler(play.answered))
     app.add_handler(MessageHandler(owner & private & ~filters.COMMAND & filters.UpdateType.MESSAGE, drafts.received))
-    app.add_error_handler(_error)
+    app.add_handler(TypeHandler(Update, refused.nobody))
+    app.add_error_handler(failures.failed)
 
 
 def _owners(handler: overview.Handler, owner_id: int) -> overview.Handler:
@@ -133,7 +156,7 @@ def _owners(handler: overview.Handler, owner_id: int) -> overview.Handler:
 
     async def guarded(update: Update, context: Context) -> None:
         if update.effective_user is None or update.effective_user.id != owner_id:
-            await overview.unknown_button(update, context)
+            await overview.unknown_button(update, context)  # it counts him
             return
         await handler(update, context)
 
@@ -146,7 +169,7 @@ async def _start(app: App, settings: Settings, stack: AsyncExitStack) -> None:
     write_to(owner)  # and so does every task that is started here
 
     async def tell(text: str) -> None:
-        await _tell_owner(app, settings.owner_id, text)
+        await failures.tell_owner(app, settings.owner_id, text)
 
     voice = await stack.enter_async_context(model_server(settings, lambda what: tell(say(f"server_{what}"))))
     drafting = Drafting(database, voice, tell)
@@ -162,22 +185,31 @@ async def _start(app: App, settings: Settings, stack: AsyncExitStack) -> None:
     services.spawn(services.follower.run(), "following the account")
     services.spawn(_catch_up(services, tell), "catching up")
     services.spawn(sending.take_up(services), "taking up cards")
+    services.spawn(sending.keep_up(services), "showing cards again")
     services.spawn(waiting.work(lambda error: app.process_error(None, error)), "drafting for those who wait")
     services.spawn(play.resume(services, app.bot), "quiz")
     services.nightly = nightly.Nightly(services)
     assert app.job_queue is not None
     app.job_queue.run_repeating(nightly.look, nightly.LOOK_SECONDS, first=1, job_kwargs={"misfire_grace_time": None})
-    await _register_commands(app, settings.owner_id)
+    services.spawn(_register_commands(app, settings.owner_id), "commands")
     log.info("the bot is up")
 
 
 async def _catch_up(services: Services, tell: damage.Tell) -> None:
+    """What ended, or went bad, while nobody watched; what is under way is watched to its end."""
     try:
         await services.voice.ready()
         await train.catch_up(services.database, services.voice)
         await damage.sound(services.database, services.voice, tell)
     except ModelError as error:
-        log.warning("not caught up: %s", error)
+        log.warning("not caught up yet: %s", error)
+    await train.follow_up(services.database, services.voice, lambda version: tell(train.done_text(version)))
+
+
+async def _confirm_and_stop(app: App, stack: AsyncExitStack) -> None:
+    if isinstance(app.update_queue, Updates):
+        await app.update_queue.confirm(app.bot)
+    await _stop(app, stack)
 
 
 async def _stop(app: App, stack: AsyncExitStack) -> None:
@@ -196,22 +228,3 @@ async def _register_commands(app: App, owner_id: int) -> None:
         await register(app.bot, OWNER_COMMANDS, BotCommandScopeChat(owner_id))
     except TelegramError as error:  # before the owner's first /start Telegram knows no such chat
         log.info("the owner's commands wait for his /start: %s", type(error).__name__)
-
-
-async def _error(update: object, context: Context) -> None:
-    """Ids and the traceback to the log, never a text; one brief line to the owner."""
-    number = update.update_id if isinstance(update, Update) else None
-    log.error("update %s failed", number, exc_info=context.error)
-    services = context.application.bot_data.get("services")
-    if isinstance(services, Services):
-        text = str(context.error) if isinstance(context.error, ModelError) else ""
-        with writing_to(services.owner):
-            text = text or say("error", kind=type(context.error).__name__)
-        await _tell_owner(cast(App, context.application), services.settings.owner_id, text)
-
-
-async def _tell_owner(app: App, owner_id: int, text: str) -> None:
-    try:
-        await app.bot.send_message(owner_id, text)
-    except TelegramError as error:
-        log.warning("the owner could not be told: %s", type(error).__name__)

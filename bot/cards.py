@@ -15,6 +15,8 @@ from bot.streaming import Stream
 from bot.texts import Markup, say
 from storage import drafts, history, secretary
 from storage.drafts import Draft
+from storage.errors import ModelError
+from storage.records import Message
 from storage.secretary import Card, Waiting
 from training.dataset.pairs import Options, context_of
 from training.dataset.render import Turn
@@ -35,25 +37,42 @@ async def serve(services: Services, job: Waiting) -> None:
     name = chat.name if chat else str(job.chat_id)
     top = head(name, context)
     stream = Stream(services, lambda texts: f"{top}\n\n{numbered(texts)} …", job.chat_id)
-    drafted = await services.drafting.drafts(context, job.chat_id, on_text=stream.grown)
+    try:
+        drafted = await services.drafting.drafts(context, job.chat_id, on_text=stream.grown)
+    except ModelError:
+        await stream.close()
+        await _put(services, job, recent, Drafted((), "", context), say("card_away"))
+        raise
     await stream.close()
+    await _put(services, job, recent, drafted)
+
+
+async def _put(services: Services, job: Waiting, recent: Sequence[Message], drafted: Drafted, away: str = "") -> None:
+    """Store and show the card of a job, instead of those before it. `away`: its drafts will take its place later."""
+    database = services.database
     before = await secretary.open_cards(database, job.chat_id)
     replaced = next((card for card in before if card.draft_id == job.card_draft_id), None)
+    if away and replaced is not None:
+        if replaced.note != away:
+            await annotate(services, replaced, "card_away")
+        return
     answers = max(message.message_id for message in recent if not message.is_own)
     answered_at = max(int(message.date.timestamp()) for message in recent if not message.is_own)
-    note = replaced.note if replaced else ""
+    note = replaced.note if replaced and replaced.note != say("card_away") else away
+    place = replaced.message_id if replaced else None
     async with database.transaction():
-        if not await secretary.served(database, job):
+        if not await (secretary.stands if away else secretary.served)(database, job):
             return
         for card in before:
             await drafts.settle(database, card.draft_id, "replaced", now())
         draft_id = await _note(services, job.chat_id, drafted)
-        place = replaced.message_id if replaced else None
+        if away:
+            await secretary.put_on_card(database, job.chat_id, draft_id)
         card = Card(draft_id, job.connection_id or "", job.chat_id, answers, answered_at, place, note=note)
         await secretary.add_card(database, card)
     for old in before:
         if old.message_id != place:
-            await close(services, old, say("card_replaced", name=name))
+            await close(services, old, say("card_replaced", name=await name_of(services, job.chat_id)))
     await show(services, card)
 
 
@@ -73,8 +92,16 @@ async def _note(services: Services, chat_id: int, drafted: Drafted) -> int:
 async def show(services: Services, card: Card) -> None:
     """Put a card where it belongs: anew, or in the place where it, or the one before it, stands."""
     draft = await drafts.find(services.database, card.draft_id)
-    if draft is None:
+    if draft is None or card.draft_id in services.being_shown:
         return
+    services.being_shown.add(card.draft_id)
+    try:
+        await _show(services, card, draft)
+    finally:
+        services.being_shown.discard(card.draft_id)
+
+
+async def _show(services: Services, card: Card, draft: Draft) -> None:
     chat = await history.find_chat(services.database, card.chat_id)
     text, buttons = await _face(services, card, draft, chat.name if chat else str(card.chat_id))
     if card.message_id is not None and await _edit(services, card.message_id, text, buttons):
@@ -137,7 +164,7 @@ async def _face(services: Services, card: Card, draft: Draft, name: str) -> tupl
     top = head(name, [Turn(*said) for said in draft.context])
     note = f"\n\n<i>{escape(card.note, quote=False)}</i>" if card.note else ""
     if draft.state == "shown":
-        body = numbered(draft.replies) if draft.replies else say("no_drafts")
+        body = numbered(draft.replies) if draft.replies or card.note else say("no_drafts")
         return f"{top}\n\n{body}{note}\n\n<i>{escape(draft.model)}</i>", _buttons(draft)
     if draft.state == "sending":
         return f"{top}\n\n{escape(draft.words, quote=False)}{note}", _rest(draft)

@@ -11,6 +11,7 @@ from typing import Any
 
 from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Message, Update
 
+from bot import restore
 from bot.context import Context
 from bot.history import now
 from bot.settings import Settings
@@ -71,6 +72,7 @@ async def forget(settings: Settings, database: Database, chat_id: int) -> forget
     await forgetting.scrub(database)
     await asyncio.to_thread(_remove_training_sets, settings.likeme_home, chat_id)
     await asyncio.to_thread(_remove_evaluations, settings.likeme_home)
+    await asyncio.to_thread(restore.remove_aside, settings.likeme_home)
     return gone
 
 

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from bot import printing
-from bot.settings import load, require_bot
+from bot.restore import finish
+from bot.settings import Settings, require_bot
+from bot.settings import load as load_settings
 from storage.errors import BadInput
 
 app = typer.Typer(
@@ -19,6 +21,15 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+
+
+
+def load(home: Path | None) -> Settings:
+    """The settings; a restore that was killed among its moves is done to its end before anything else is done."""
+    settings = load_settings(home)
+    finish(settings.likeme_home)
+    return settings
+
 
 Home = Annotated[
     Path | None, typer.Option("--home", envvar="LIKEME_HOME", help="The owner's folder.", show_default="./data")
@@ -219,7 +230,7 @@ def run(home: Home = None) -> None:
 
     settings = load(home)
     require_bot(settings)
-    printing.log(settings.log_level, settings.likeme_home)
+    printing.log(settings)
     run_bot(settings)
 
 
@@ -305,6 +316,38 @@ def report(
     from bot.work import report_of
 
     printing.evaluation(asyncio.run(report_of(load(home), number)), as_json)
+
+
+@app.command(epilog=_examples("likeme backup", "likeme backup /media/usb/likeme.tar.gz"))
+def backup(
+    file: Annotated[Path | None, typer.Argument(help="Where to; none: likeme-DATE.tar.gz here.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """The home in one file, while the bot runs: history, voices, evaluations. Not the sign-in, not base models."""
+    from bot.work import back_up_home
+
+    made = asyncio.run(back_up_home(load(home), file))
+    said = f"{made.path}, {made.bytes:,} bytes: {made.messages:,} messages and {made.files - 1:,} other files"
+    printing.report("Backed up", [said, "whoever has the file can read your chats: keep it safe"], made, as_json)
+
+
+@app.command(epilog=_examples("likeme restore likeme.tar.gz", "likeme restore --undo"))
+def restore(
+    file: Annotated[Path | None, typer.Argument(help="What likeme backup wrote.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Set a home that is in use aside.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Bring back what the last restore set aside.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Make a backup the home again: checked first, then moved in; what was there is set aside in the home."""
+    from bot.work import restore_home
+
+    restored, again = asyncio.run(restore_home(load(home), file, force, undo))
+    said = [f"{restored.messages:,} messages"]
+    said += [f"{again} chats stay forgotten, as they were before"] if again else []
+    said += [f"what was there lies in {restored.aside}; likeme restore --undo swaps them"] if restored.aside else []
+    printing.report("Restored", said, restored, as_json)
 
 
 @app.command(epilog=_examples("likeme doctor", "likeme doctor --json"))

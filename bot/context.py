@@ -1,6 +1,7 @@
 """What handlers are handed."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -32,10 +33,13 @@ class Services:
     waiting: WaitingList
     owner: Reader  # what the owner reads
     being_sent: set[int] = field(default_factory=set)  # ids of drafts
+    being_shown: set[int] = field(default_factory=set)
     training: asyncio.Task[None] | None = None
     training_job: str | None = None
     nightly: "Nightly | None" = None
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    refused: Counter[str] = field(default_factory=Counter)  # to strangers, by kind
+    told: dict[str, float] = field(default_factory=dict)  # complaints, and when the owner was told
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)  # held until a poll's id is noted
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

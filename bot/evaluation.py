@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from bot import evaluation_charts
 from bot.context import Context
 from bot.texts import Reader, named, reading, say, writing_to
 from bot.voice import Voice
+from bot.writing import write_private
 from storage import history, runs
 from storage.database import Database
 from training.dataset.redact import redact
@@ -72,8 +72,8 @@ def save(home: Path, number: int, found: Found) -> Path:
     if not found["samples"] and (folder / PAGE).is_file():
         return folder / PAGE
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _write(folder / NUMBERS, json.dumps(found, ensure_ascii=False, indent=1))
-    _write(folder / PAGE, page(found))
+    write_private(folder / NUMBERS, json.dumps(found, ensure_ascii=False, indent=1).encode())
+    write_private(folder / PAGE, page(found).encode())
     return folder / PAGE
 
 
@@ -175,14 +175,6 @@ async def _secrets(database: Database) -> set[str]:
             if counts:
                 found |= {word for word in message.text.split() if len(word) >= LEAST_SECRET} - set(masked.split())
     return found
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(part, path)
 
 
 def _share(it: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bot.texts import say
+from bot.writing import write_private
 from storage import history, nights, runs
 from storage.database import Database
 from storage.errors import BadInput
@@ -80,11 +81,10 @@ def spread(items: Sequence[Item], n: int) -> tuple[Item, ...]:
 def save_dataset(dataset: Dataset, folder: Path) -> Path:
     """Write train.jsonl, validation.jsonl, index.jsonl and, last, manifest.json."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / "train.jsonl").write_bytes(dataset.train_jsonl())
-    (folder / "validation.jsonl").write_bytes(dataset.validation_jsonl())
-    (folder / "index.jsonl").write_bytes(dataset.index_jsonl())
-    manifest = json.dumps(dataset.manifest, indent=2, ensure_ascii=False)
-    (folder / "manifest.json").write_text(manifest, encoding="utf-8")
+    write_private(folder / "train.jsonl", dataset.train_jsonl())
+    write_private(folder / "validation.jsonl", dataset.validation_jsonl())
+    write_private(folder / "index.jsonl", dataset.index_jsonl())
+    write_private(folder / "manifest.json", json.dumps(dataset.manifest, indent=2, ensure_ascii=False).encode())
     return folder
 
 

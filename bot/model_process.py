@@ -17,8 +17,10 @@ from bot.settings import Settings
 from bot.voice import Voice
 from storage.errors import ModelError
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
+LOOK_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
+ORPHAN_SECONDS = 60.0  # a server whose bot is gone saves its training first
 
 Tell = Callable[[str], Awaitable[None]]
 
@@ -27,7 +29,7 @@ Tell = Callable[[str], Awaitable[None]]
 async def model_server(settings: Settings, tell: Tell | None = None) -> AsyncIterator[Voice]:
     """A Voice for the server that the settings name; our own child is ended with the block.
 
-    With `tell` the child is watched: told about when it dies, started again, told about when it is back.
+    With `tell` it is watched: told about when it dies, started (as our child) again, told about when it is back.
     """
     home = settings.likeme_home
     if settings.model_url:
@@ -38,14 +40,14 @@ async def model_server(settings: Settings, tell: Tell | None = None) -> AsyncIte
             await voice.close()
         return
     running = await _running(home)
-    if running is not None:
+    if running is not None and tell is None:
         try:
             yield running
         finally:
             await running.close()
         return
-    child = _Child(home)
-    voice = await child.start()
+    child = _Child(home) if running is None else _Child(home, running)
+    voice = running or await child.start()
     watching = asyncio.create_task(child.watch(voice, tell)) if tell is not None else None
     try:
         yield voice
@@ -57,26 +59,43 @@ async def model_server(settings: Settings, tell: Tell | None = None) -> AsyncIte
 
 
 async def _running(home: Path) -> Voice | None:
-    """The server that serve.json names, if it answers."""
+    """The server that serve.json names, if it answers. One whose bot was killed ends by itself: that is waited for."""
+    for _ in range(int(ORPHAN_SECONDS / 0.1)):
+        try:
+            noted = json.loads((home / "serve.json").read_text(encoding="utf-8"))
+            url, token, pid, parent = noted["url"], noted["token"], noted["pid"], noted.get("parent")
+        except (OSError, ValueError, KeyError):
+            return None
+        if parent is None or _is_alive(parent):
+            voice = Voice(url, token)
+            if await voice.health() is not None:
+                return voice
+            await voice.close()
+            return None
+        if not _is_alive(pid):
+            return None
+        await asyncio.sleep(0.1)
+    return None
+
+
+def _is_alive(pid: int) -> bool:
     try:
-        noted = json.loads((home / "serve.json").read_text(encoding="utf-8"))
-        voice = Voice(noted["url"], noted["token"])
-    except (OSError, ValueError, KeyError):
-        return None
-    if await voice.health() is None:
-        await voice.close()
-        return None
-    return voice
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 class _Child:
     """`python -m training` under our care, on a port of its own with a token of its own."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, instead_of: Voice | None = None) -> None:
         self._home = home
-        self._token = secrets.token_urlsafe(24)
+        self._token = instead_of.token if instead_of else secrets.token_urlsafe(24)
         self._process: asyncio.subprocess.Process | None = None
-        self._port = 0
+        self._port = int(instead_of.url.rpartition(":")[2]) if instead_of else 0
 
     async def start(self) -> Voice:
         """Start it and wait until it listens."""
@@ -120,13 +139,13 @@ class _Child:
         """Start it again whenever it dies, with growing pauses."""
         pause = 1.0
         while True:
-            assert self._process is not None
-            await self._process.wait()
+            await self._gone(voice)
             await tell("died")
             while True:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
                 try:
+                    await self.stop()  # one that is up and of no use
                     await (await self.start()).close()
                     await voice.ready()
                     break
@@ -134,6 +153,16 @@ class _Child:
                     continue
             pause = 1.0
             await tell("back")
+
+    async def _gone(self, voice: Voice) -> None:
+        """Until it has died; somebody else's (of `likeme train`, or `likeme serve`) until it does not answer."""
+        if self._process is not None:
+            await self._process.wait()
+            return
+        missed = 0
+        while missed < 3:
+            await asyncio.sleep(LOOK_SECONDS)
+            missed = 0 if await voice.health() is not None else missed + 1
 
     async def stop(self) -> None:
         """End it: politely, then not."""

@@ -7,6 +7,7 @@ from telegram import Bot, BotCommand, BotCommandScope, BotCommandScopeChat, Upda
 
 from bot.context import Context
 from bot.history import summary
+from bot.refused import refuse
 from bot.texts import LANGUAGES, Reader, loss, say, writing_to
 from storage import runs
 
@@ -49,8 +50,11 @@ async def stranger(update: Update, context: Context) -> None:
 
 async def unknown_button(update: Update, context: Context) -> None:
     """A button that is not (or no longer) known, or not this person's"""
-    assert update.callback_query is not None
-    await update.callback_query.answer()
+    query = update.callback_query
+    assert query is not None
+    if query.from_user.id != context.services.settings.owner_id:
+        refuse(context.services, "button")
+    await query.answer()
 
 
 async def register(bot: Bot, names: tuple[str, ...], scope: BotCommandScope) -> None:
@@ -85,4 +89,7 @@ async def status(update: Update, context: Context) -> None:
         else say("status_no_server"),
         training=(health or {}).get("training") or say("status_no_training"),
     )
+    if services.refused:
+        kinds = ", ".join(f"{what} {count}" for what, count in services.refused.most_common())
+        text += "\n" + say("status_refused", kinds=kinds)
     await update.effective_message.reply_text(text)

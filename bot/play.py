@@ -8,7 +8,7 @@ import contextlib
 import logging
 from typing import Any, cast
 
-from telegram import Bot, Update
+from telegram import Bot, PollAnswer, Update
 from telegram.constants import ChatMemberStatus, ParseMode
 from telegram.error import BadRequest, Forbidden, TelegramError
 
@@ -16,10 +16,11 @@ from bot import texts
 from bot.context import Context, Services
 from bot.history import now
 from bot.questions import RIGHT, as_poll, explanation, order_for, place_of
+from bot.refused import refuse
 from bot.texts import say
 from storage import history, invitations, quizzes
 from storage.database import Database
-from storage.invitations import Invitation
+from storage.invitations import Asking, Invitation
 from storage.quizzes import Question
 
 PAYLOAD = "quiz_"  # of a deep link, before the token
@@ -64,12 +65,15 @@ async def join(update: Update, context: Context) -> None:
     if found is not None and user.id == services.settings.owner_id:
         await message.reply_text(say("link_own"))
         return
+    if found is None:
+        refuse(services, "quiz link")
     if found is None or not found.is_open(now()):
         await message.reply_text(say("link_closed"))
         return
     async with services.database.transaction():
         mine = await invitations.take(services.database, found.invitation_id, user.id, texts.reading().language)
     if not mine:
+        refuse(services, "quiz link")
         await message.reply_text(say("link_taken"))
         return
     if found.taken_by is None:
@@ -83,7 +87,7 @@ async def answered(update: Update, context: Context) -> None:
     assert answer is not None
     database = context.services.database
     async with context.services.asking:  # an answer can be faster than the poll's id
-        asking = await invitations.find_by_poll(database, answer.poll_id)
+        asking = await invitations.find_by_poll(database, answer.poll_id) or await _adopted(database, answer)
     if asking is None or answer.user is None or len(answer.option_ids) != 1:
         return
     one = await quizzes.find(database, asking.question_id)
@@ -91,7 +95,8 @@ async def answered(update: Update, context: Context) -> None:
     if one is None or not 0 <= answer.option_ids[0] < len(asking.order):
         return
     if invitation is not None and (not invitation.is_open(now()) or answer.user.id != invitation.taken_by):
-        return  # too late, or somebody to whom the poll was forwarded
+        refuse(context.services, "quiz answer")  # too late, or somebody to whom the poll was forwarded
+        return
     async with database.transaction():
         counted = await quizzes.vote(
             database,
@@ -104,6 +109,18 @@ async def answered(update: Update, context: Context) -> None:
         )
     if counted and invitation is not None:
         context.services.spawn(go_on(context.services, context.bot, invitation.invitation_id), "quiz")
+
+
+async def _adopted(database: Database, answer: PollAnswer) -> Asking | None:
+    """A poll that Telegram took while we were killed has no id here: the friend's only question without one is it."""
+    if answer.user is None:
+        return None
+    unplaced = await invitations.without_poll(database, answer.user.id)
+    if len({asking.question_id for asking in unplaced}) != 1:
+        return None
+    async with database.transaction():
+        await invitations.set_poll(database, unplaced[0].asking_id, answer.poll_id, None)
+    return unplaced[0]
 
 
 async def go_on(services: Services, bot: Bot, invitation_id: int) -> None:

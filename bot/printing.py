@@ -11,6 +11,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import SecretStr
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -27,6 +28,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from bot.chats import Listed
     from bot.doctor import Check
+    from bot.settings import Settings
     from bot.standings import Standings
 
 LOG, LOG_BYTES = "likeme.log", 1_000_000
@@ -211,24 +213,44 @@ def waiting(text: str) -> Iterator[None]:
         yield
 
 
+class Discreet(logging.Formatter):
+    """No secret of the settings gets through, whoever has put it into an error's text: PTB does so with the token."""
+
+    def __init__(self, settings: "Settings") -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        values = (getattr(settings, name) for name in type(settings).model_fields)
+        self._secrets = [v.get_secret_value() for v in values if isinstance(v, SecretStr) and v.get_secret_value()]
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, masked."""
+        text = super().format(record)
+        for secret in self._secrets:
+            text = text.replace(secret, "[secret]")
+        return text
+
+
 async def tell(text: str) -> None:
     """A line on stderr, from what would tell the owner in the chat."""
     err.print(text, markup=False)
 
 
-def log(level: str, home: Path) -> None:
+def log(settings: "Settings") -> None:
     """Logging for a process that stays up: to stderr, and errors to a file of the owner's as well.
 
-    httpx would log addresses with the bot's token in them.
+    LOG_LEVEL is likeme's own: libraries would log whole updates and SQL parameters at DEBUG, httpx addresses with the
+    bot's token in them at INFO.
     """
-    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=level.upper(), format=form)
+    level, home = logging.getLevelNamesMapping()[settings.log_level.upper()], settings.likeme_home
+    told = logging.StreamHandler()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     (home / LOG).touch(mode=0o600)
     kept = RotatingFileHandler(home / LOG, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", delay=True)
     kept.setLevel(logging.ERROR)
-    kept.setFormatter(logging.Formatter(form))
-    logging.getLogger().addHandler(kept)
+    for handler in (told, kept):
+        handler.setFormatter(Discreet(settings))
+    logging.basicConfig(level=max(level, logging.INFO), handlers=[told, kept])
+    for name in ("bot", "storage", "training"):
+        logging.getLogger(name).setLevel(level)
     for name in ("httpx", "httpx2", "apscheduler"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

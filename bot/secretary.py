@@ -7,6 +7,7 @@ from telegram import BusinessConnection, Message, Update
 from bot import cards, incoming
 from bot.context import Context, Services
 from bot.history import now
+from bot.refused import refuse
 from bot.texts import say
 from storage import drafts, history, secretary
 from storage.drafts import Draft
@@ -20,7 +21,8 @@ async def connected(update: Update, context: Context) -> None:
     assert connection is not None
     services = context.services
     if connection.user.id != services.settings.owner_id:
-        return  # anybody may connect any bot; this one works for its owner
+        refuse(services, "business connection")  # anybody may connect any bot; this one works for its owner
+        return
     before = await secretary.find_connection(services.database, connection.id)
     await _note(services, connection)
     if before is None and connection.is_enabled:
@@ -72,6 +74,7 @@ async def deleted(update: Update, context: Context) -> None:
     gone, services = update.deleted_business_messages, context.services
     assert gone is not None
     if await _connection(services, gone.business_connection_id) is None:
+        refuse(services, "business message")
         return
     async with services.database.transaction():
         await history.delete(services.database, gone.chat.id, gone.message_ids, now())
@@ -84,6 +87,7 @@ async def _is_ours(services: Services, message: Message) -> bool:
     """Whether it belongs to a connection of the owner's, and to no chat that he has had forgotten."""
     connection_id = message.business_connection_id
     if connection_id is None or await _connection(services, connection_id) is None:
+        refuse(services, "business message")
         return False
     return message.chat.id not in await forgotten(services.database)
 

@@ -5,6 +5,7 @@ between leaves a card that says how far it came; nothing is sent again by itself
 """
 
 import asyncio
+import contextlib
 import random
 import time
 
@@ -16,10 +17,12 @@ from bot.context import Services
 from bot.history import now
 from storage import drafts, secretary
 from storage.drafts import Draft
+from storage.errors import StorageError
 from storage.secretary import Card
 
 DAY_SECONDS = 24 * 3600  # Telegram lets a bot answer in the owner's name so long after the friend's last message
 LETTERS_A_SECOND = (6.0, 11.0)  # a thumb on glass
+SHOW_AGAIN_SECONDS = 30.0
 LEAST_PAUSE, LONGEST_PAUSE = 0.7, 6.0
 REASONS = {
     "business_connection_invalid": "card_no_connection",
@@ -55,6 +58,16 @@ async def take_up(services: Services) -> None:
         if found is not None and draft.draft_id not in services.being_sent:
             known = len(await drafts.sent_lines(services.database, draft.draft_id))
             await cards.annotate(services, found, "card_interrupted", sent=str(known), lines=str(len(draft.lines)))
+
+
+async def keep_up(services: Services) -> None:
+    """Cards that Telegram did not take are shown when it takes them."""
+    while True:
+        await asyncio.sleep(SHOW_AGAIN_SECONDS)
+        with contextlib.suppress(TelegramError, StorageError):
+            for card in await secretary.open_cards(services.database):
+                if card.message_id is None:
+                    await cards.show(services, card)
 
 
 async def _guarded(services: Services, card: Card, draft: Draft) -> None:

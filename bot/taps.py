@@ -59,7 +59,9 @@ async def take(services: Services, card: Card, index: int | None, words: str | N
 async def own_words(services: Services, message: Message) -> bool:
     """Whether a message of the owner's answers a card: then it is what is sent."""
     asked = message.reply_to_message
-    card = await secretary.card_at(services.database, asked.message_id) if asked else None
+    if asked is None:
+        return False
+    card = await secretary.card_at(services.database, asked.message_id) or await _named_by(services, asked)
     if card is None:
         return False
     text = (message.text or "").strip()
@@ -68,6 +70,16 @@ async def own_words(services: Services, message: Message) -> bool:
     elif not await take(services, card, None, text):
         await message.reply_text(say("draft_taken"))
     return True
+
+
+async def _named_by(services: Services, asked: Message) -> Card | None:
+    """The card that a message's buttons name: we were killed before we knew its place, or it is a moment old."""
+    for row in asked.reply_markup.inline_keyboard if asked.reply_markup else ():
+        for button in row:
+            kind, _, rest = str(button.callback_data).partition(":")
+            if kind == "card":
+                return await secretary.find_card(services.database, int(rest.split(":")[0]))
+    return None
 
 
 async def _ask_words(services: Services, card: Card, draft: Draft) -> None:

@@ -1,8 +1,9 @@
 """Training from the bot's side: data set up, job watched, version noted."""
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -18,13 +19,18 @@ from bot.texts import bar, duration, left, loss, named, say
 from bot.voice import Event, Voice
 from storage import nights, runs
 from storage.database import Database
-from storage.errors import LikemeError, ModelError
+from storage.errors import LikemeError, ModelAway, ModelError
 from storage.forgetting import chats_of, marked, note_training
 from training.dataset.pairs import Options
 from training.dataset.split import Dataset
 
+CATCH_UP_SECONDS = 30.0
+UNDER_WAY = ("validating_files", "queued", "running")
+AGAIN_SECONDS, AWAY_SECONDS = 2.0, 900.0  # how often a model server that is away is asked for, and how long
 _KEPT = ("stock_valid_loss", "valid_loss", "train_loss", "dollars")  # of a job's events
 EDIT_SECONDS = 3.0  # Telegram allows about one message a second in a chat; edits count
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -51,9 +57,9 @@ class Training:
     async def events(self) -> AsyncIterator[Event]:
         """Start the job, yield the data of its metrics, note the version. ModelError when it fails."""
         if not self.job_id:
-            self.job_id = await self._begin()
+            self.job_id = await self._running() or await self._begin()
         yield {"job": self.job_id}  # from here on it can be cancelled
-        async for event in self.voice.events(self.job_id):
+        async for event in followed(self.voice, self.job_id):
             if event.get("data"):
                 self.seen.append(event["data"])
                 yield event["data"]
@@ -63,6 +69,16 @@ class Training:
             raise ModelError(job.error.message if job.error else say("training_no_reason"))
         if job.status == "succeeded":
             self.version = await note_version(self.database, self.voice, job, self.seen)
+
+    async def _running(self) -> str | None:
+        """A job of these very data that is under way: the bot was killed after it began, and asked again."""
+        assert self.dataset is not None
+        sha256 = self.dataset.manifest["sha256"]
+        for job in await self.voice.jobs():
+            asked = job.metadata or {}
+            if job.status in UNDER_WAY and (asked.get("data_sha256"), asked.get("recipe")) == (sha256, self.recipe):
+                return job.id
+        return None
 
     async def _begin(self) -> str:
         """Upload, note whose words are used and which are held out, queue the job; its id."""
@@ -96,6 +112,22 @@ class Training:
         if serving is None or serving.number in await marked(self.database):
             return None
         return serving.name
+
+
+async def followed(voice: Voice, job_id: str) -> AsyncIterator[Event]:
+    """A job's events to its end. A model server that dies takes the job up when it is back: that is waited for."""
+    last, heard = None, time.monotonic()
+    while True:
+        try:
+            async for event in voice.events(job_id, last):
+                last, heard = event["id"], time.monotonic()
+                yield event
+            if (await voice.job(job_id)).status not in UNDER_WAY:
+                return
+        except ModelAway:
+            if time.monotonic() - heard > AWAY_SECONDS:
+                raise
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def note_version(database: Database, voice: Voice, job: FineTuningJob, events: list[Event]) -> runs.Version:
@@ -134,11 +166,38 @@ async def note_version(database: Database, voice: Voice, job: FineTuningJob, eve
 
 async def catch_up(database: Database, voice: Voice) -> None:
     """Note the versions of jobs that ended while nobody watched."""
+    await _catch_up(database, voice, [job for job in await voice.jobs() if job.status == "succeeded"])
+
+
+async def follow_up(database: Database, voice: Voice, tell: Callable[[runs.Version], Awaitable[None]]) -> None:
+    """The same, and wait for those that are under way: the bot that began them was stopped."""
+    while True:
+        try:
+            await catch_up(database, voice)
+            for job in [job for job in await voice.jobs() if job.status in UNDER_WAY and not _is_of_a_night(job)]:
+                async for _ in followed(voice, job.id):
+                    pass
+                for version in await _catch_up(database, voice, [await voice.job(job.id)]):
+                    await tell(version)
+            return
+        except ModelError as error:
+            log.warning("not caught up: %s", error)
+        await asyncio.sleep(CATCH_UP_SECONDS)
+
+
+def _is_of_a_night(job: FineTuningJob) -> bool:
+    return "night" in (job.metadata or {})  # nightly.py takes its own up
+
+
+async def _catch_up(database: Database, voice: Voice, jobs: Sequence[FineTuningJob]) -> list[runs.Version]:
+    """Note what is not known yet, oldest first."""
     known = {version.job_id for version in await runs.versions(database)}
-    for job in reversed(await voice.jobs()):
+    noted = []
+    for job in reversed(jobs):
         if job.status == "succeeded" and job.id not in known:
             events = [event["data"] async for event in voice.events(job.id) if event.get("data")]
-            await note_version(database, voice, job, events)
+            noted.append(await note_version(database, voice, job, events))
+    return noted
 
 
 async def train(update: Update, context: Context) -> None:
@@ -201,8 +260,16 @@ async def _finish(training: Training, shown: Message, progress: "_Progress") -> 
     if version is None:
         await progress.show(say("training_cancelled"), final=True)
         return
+    text = done_text(version)
+    await progress.show(f"{bar(1)} 100 %", final=True)
+    picture = await asyncio.to_thread(charts.loss_curve, training.seen)
+    await shown.get_bot().send_photo(shown.chat_id, picture, caption=text)
+
+
+def done_text(version: runs.Version) -> str:
+    """What a training has brought."""
     promoted, reason = evaluation.verdict(version)
-    text = say(
+    return say(
         "training_done",
         number=version.number,
         duration=duration(version.metrics["seconds"]),
@@ -210,9 +277,6 @@ async def _finish(training: Training, shown: Message, progress: "_Progress") -> 
         stock=loss(version.metrics.get("stock_valid_loss")),
         verdict=say("training_serves" if promoted else "training_waits", number=version.number, reason=reason),
     )
-    await progress.show(f"{bar(1)} 100 %", final=True)
-    picture = await asyncio.to_thread(charts.loss_curve, training.seen)
-    await shown.get_bot().send_photo(shown.chat_id, picture, caption=text)
 
 
 class _Progress:

@@ -18,7 +18,7 @@ from bot.suitable import Drawn
 from bot.texts import say
 from storage import runs
 from storage.database import Database
-from storage.errors import Damaged, ModelError
+from storage.errors import Damaged, ModelAway, ModelError
 from training.dataset.sampling import MAX_TOKENS, TEMPERATURE, TOP_P
 
 Event = dict[str, Any]
@@ -74,7 +74,7 @@ class Voice:
         while True:
             health = await self.health()
             if health is None:
-                raise ModelError(say("model_away", url=self.url))
+                raise ModelAway(say("model_away", url=self.url))
             if health["status"] == "failed":
                 raise ModelError(health["error"])
             if health["status"] == "ok":
@@ -191,13 +191,13 @@ class Voice:
         with self._plainly(), suppress(openai.NotFoundError):
             await self._client.models.delete(name)
 
-    async def events(self, job_id: str) -> AsyncIterator[Event]:
-        """The job's events as they come, oldest first, until it has ended."""
+    async def events(self, job_id: str, after: str | None = None) -> AsyncIterator[Event]:
+        """The job's events as they come, oldest first, from behind `after`, until it has ended."""
         with self._plainly():
             stream = await self._client.get(
                 f"/fine_tuning/jobs/{job_id}/events",
                 cast_to=FineTuningJobEvent,
-                options={"params": {"stream": "true"}},
+                options={"params": {"stream": "true", **({"after": after} if after else {})}},
                 stream=True,
                 stream_cls=AsyncStream[FineTuningJobEvent],
             )
@@ -265,7 +265,7 @@ class Voice:
             kind = Damaged if body.get("code") in (Damaged.code, "model_not_found") else ModelError
             raise kind(str(body.get("message") or say("model_answered", status=error.status_code))) from error
         except (openai.APIConnectionError, httpx.HTTPError) as error:
-            raise ModelError(say("model_lost", url=self.url, reason=type(error).__name__)) from error
+            raise ModelAway(say("model_lost", url=self.url, reason=type(error).__name__)) from error
         except openai.APIError as error:  # told in the middle of a stream
             raise (Damaged if error.code == Damaged.code else ModelError)(error.message) from error
 

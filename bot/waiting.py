@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from bot import quiet
 from storage import secretary
 from storage.database import Database
-from storage.errors import LikemeError, ModelError
+from storage.errors import LikemeError, ModelError, StorageError
 from storage.secretary import Waiting
 
 BURST_SHARE = 4  # a friend who never pauses is answered after this many waits
@@ -47,25 +47,34 @@ class WaitingList:
     async def work(self, report: Callable[[Exception], Awaitable[object]]) -> None:
         """Serve for ever. `report` hears of what goes wrong, of a model server that is away only once."""
         while True:
-            self._changed.clear()
-            job = await secretary.next_waiting(self._database)
-            pause = None if job is None else await self._seconds_until(job)
-            if job is None or (pause is not None and pause > 0):
-                await self._sleep(pause)
-                continue
             try:
-                await self._serve(job)
-                self._failed = False
-            except ModelError as error:
-                await self._put_off(job)
-                if not self._failed:
-                    self._failed = True
-                    await report(error)
-            except Exception as error:
-                await self._drop(job)
-                if not isinstance(error, LikemeError):
-                    log.exception("drafts for chat %s failed", job.chat_id)
+                await self._turn(report)
+            except StorageError as error:  # the disk is full, or the file is locked: nothing is taken off the list
                 await report(error)
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _turn(self, report: Callable[[Exception], Awaitable[object]]) -> None:
+        self._changed.clear()
+        job = await secretary.next_waiting(self._database)
+        pause = None if job is None else await self._seconds_until(job)
+        if job is None or (pause is not None and pause > 0):
+            await self._sleep(pause)
+            return
+        try:
+            await self._serve(job)
+            self._failed = False
+        except ModelError as error:
+            await self._put_off(job)
+            if not self._failed:
+                self._failed = True
+                await report(error)
+        except StorageError:
+            raise
+        except Exception as error:
+            await self._drop(job)
+            if not isinstance(error, LikemeError):
+                log.exception("drafts for chat %s failed", job.chat_id)
+            await report(error)
 
     async def _seconds_until(self, job: Waiting) -> float:
         now = datetime.now().astimezone()
@@ -82,8 +91,7 @@ class WaitingList:
 
     async def _put_off(self, job: Waiting) -> None:
         async with self._database.transaction():
-            if await secretary.served(self._database, job):
-                await secretary.wait(self._database, replace(job, due=time.time() + AGAIN_SECONDS))
+            await secretary.put_off(self._database, job, time.time() + AGAIN_SECONDS)
 
     async def _drop(self, job: Waiting) -> None:
         async with self._database.transaction():

@@ -8,12 +8,13 @@ import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rich.prompt import Confirm
 
-from bot import chats, evaluation, printing, versions
+from bot import backup, chats, evaluation, printing, restore, versions
 from bot.drafting import Drafting, context_in
 from bot.history import build_dataset, now, quick_part, save_dataset
 from bot.model_process import model_server
@@ -148,6 +149,37 @@ async def draft_replies(settings: Settings, text: str, n: int, chat: int | None)
     if not drafted.replies:
         raise ModelError(f"{drafted.model} found no words for this one: train a voice first, or try again.")
     return {"drafts": list(drafted.replies), "model": drafted.model}
+
+
+async def back_up_home(settings: Settings, out: Path | None) -> backup.Made:
+    """`likeme backup`"""
+    moment = datetime.now().astimezone()
+    with printing.progress() as bar:
+        task = bar.add_task("packing", total=None)
+        return await asyncio.to_thread(
+            backup.back_up,
+            settings.likeme_home,
+            out or Path(backup.default_name(moment)),
+            moment,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+
+
+async def restore_home(settings: Settings, file: Path | None, force: bool, undo: bool) -> tuple[restore.Restored, int]:
+    """`likeme restore`: what the home holds now, and how many chats had to be forgotten anew."""
+    home, moment = settings.likeme_home, datetime.now().astimezone()
+    if undo == (file is not None):
+        raise BadInput("Name the backup, or --undo the last restore.")
+    with printing.waiting("checking and moving"):
+        if file is None:
+            restored = await asyncio.to_thread(restore.undo, home, moment)
+        else:
+            home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            restored = await asyncio.to_thread(restore.restore, home, file, moment, force)
+    async with database(settings) as db:
+        for chat_id in restored.forget:
+            await chats.forget(settings, db, chat_id)
+    return restored, len(restored.forget)
 
 
 async def list_versions(settings: Settings) -> dict[str, Any]:

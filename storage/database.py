@@ -6,12 +6,14 @@
 
 WAL and synchronous=FULL: a committed write survives kill -9 and a power cut. Migrations are the
 numbered files of migrations/, applied in order, each in one transaction with its user_version.
+What befalls the file from outside (a full disk, another program's lock, damage) is a StorageError wherever it shows.
 """
 
 import asyncio
+import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import aiosqlite
 from storage.errors import StorageError
 
 BUSY_TIMEOUT_SECONDS = 10.0
+FULL_BYTES = 1 << 20  # free at most, where SQLite only says that writing failed
 _FROM_OUTSIDE = (  # errors that are the disk's or another program's, not ours
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB,
@@ -30,8 +33,8 @@ _FROM_OUTSIDE = (  # errors that are the disk's or another program's, not ours
 class Database:
     """A connection with one writer at a time. Use `Database.open`."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
+        self._connection, self._path = connection, path
         self._writing = asyncio.Lock()
         self._writer: asyncio.Task[Any] | None = None
 
@@ -40,28 +43,24 @@ class Database:
     async def open(cls, path: Path) -> AsyncIterator["Database"]:
         """Open (or create, 0600) the database at `path` and migrate it.
 
-        Raises StorageError when it is locked, damaged, or written by a newer likeme; what befalls the
-        file later (a full disk, another program's lock) ends the block as a StorageError, too.
+        Raises StorageError when it is locked, damaged, or written by a newer likeme.
         """
         try:
             _make_private(path)
-            connection = await aiosqlite.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
-        except (sqlite3.Error, OSError) as error:
+        except OSError as error:
             raise StorageError(_sentence(path, error)) from error
+        with _plainly(path):
+            connection = await aiosqlite.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
         try:
             connection.row_factory = sqlite3.Row
-            try:
+            with _plainly(path):
+                await _refuse_newer(connection, path)
                 await connection.execute("PRAGMA journal_mode = WAL")
                 await connection.execute("PRAGMA synchronous = FULL")
                 await connection.execute("PRAGMA foreign_keys = ON")
-                await _migrate(connection, path)
-            except sqlite3.Error as error:
-                raise StorageError(_sentence(path, error)) from error
-            yield cls(connection)
-        except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _FROM_OUTSIDE:
-                raise
-            raise StorageError(_sentence(path, error)) from error
+                await _migrate(connection)
+            with _plainly(path):
+                yield cls(connection, path)
         finally:
             await connection.close()
 
@@ -71,15 +70,15 @@ class Database:
         assert self._writer is not asyncio.current_task(), "transactions do not nest"
         async with self._writing:
             self._writer = asyncio.current_task()
-            await self._connection.execute("BEGIN IMMEDIATE")
             try:
-                yield
+                with _plainly(self._path):
+                    await self._connection.execute("BEGIN IMMEDIATE")
+                    yield
+                    await self._connection.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:  # a full disk has ended it already
+                if self._connection.in_transaction:  # a full disk may have ended it already
                     await self._connection.execute("ROLLBACK")
                 raise
-            else:
-                await self._connection.execute("COMMIT")
             finally:
                 self._writer = None
 
@@ -104,14 +103,16 @@ class Database:
 
     async def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """Every row of a query."""
-        return list(await self._connection.execute_fetchall(sql, parameters))
+        with _plainly(self._path):
+            return list(await self._connection.execute_fetchall(sql, parameters))
 
     async def row(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:
         """The first row of a query, or None."""
-        cursor = await self._connection.execute(sql, parameters)
-        row: sqlite3.Row | None = await cursor.fetchone()
-        await cursor.close()
-        return row
+        with _plainly(self._path):
+            cursor = await self._connection.execute(sql, parameters)
+            row: sqlite3.Row | None = await cursor.fetchone()
+            await cursor.close()
+            return row
 
 
 def migrations() -> list[tuple[int, str]]:
@@ -128,9 +129,18 @@ def _make_private(path: Path) -> None:
     path.touch(mode=0o600)
 
 
-async def _migrate(connection: aiosqlite.Connection, path: Path) -> None:
-    known = migrations()
-    for version, script in known:
+async def _refuse_newer(connection: aiosqlite.Connection, path: Path) -> None:
+    """Before anything is changed in it."""
+    found, known = await _user_version(connection), migrations()[-1][0]
+    if found > known:
+        raise StorageError(
+            f"{path} was written by a newer likeme (schema {found}, this one knows {known}): "
+            "upgrade likeme, or restore an older backup."
+        )
+
+
+async def _migrate(connection: aiosqlite.Connection) -> None:
+    for version, script in migrations():
         await connection.execute("BEGIN IMMEDIATE")
         try:
             if await _user_version(connection) < version:
@@ -138,15 +148,10 @@ async def _migrate(connection: aiosqlite.Connection, path: Path) -> None:
                     await connection.execute(statement)
                 await connection.execute(f"PRAGMA user_version = {version}")
         except BaseException:
-            await connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                await connection.execute("ROLLBACK")
             raise
         await connection.execute("COMMIT")
-    found = await _user_version(connection)
-    if found > known[-1][0]:
-        raise StorageError(
-            f"{path} was written by a newer likeme (schema {found}, this one knows {known[-1][0]}): "
-            "upgrade likeme, or restore an older backup."
-        )
 
 
 def _statements(script: str) -> list[str]:
@@ -168,14 +173,29 @@ async def _user_version(connection: aiosqlite.Connection) -> int:
     return int(row[0])
 
 
+@contextmanager
+def _plainly(path: Path) -> Iterator[None]:
+    """SQLite's errors that come from outside as ours; a mistake of ours stays what it is."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _FROM_OUTSIDE:
+            raise
+        raise StorageError(_sentence(path, error)) from error
+
+
 def _sentence(path: Path, error: Exception) -> str:
     reason = str(error)
     if "locked" in reason:
         return f"{path} is locked by another program: stop the other likeme, then try again."
     if "not a database" in reason or "malformed" in reason:
         return f"{path} is damaged or no likeme database ({reason}): restore a backup, or choose --home."
-    if "full" in reason:
+    if "full" in reason or "No space" in reason or ("I/O" in reason and _is_full(path)):
         return f"The disk is full, {path} can't grow: make room, then do it again. What was written stays."
     if "unable to open" in reason:
         return f"{path} can't be opened: check that the folder exists and is yours to write."
     return f"{path}: {reason}."
+
+
+def _is_full(path: Path) -> bool:
+    return shutil.disk_usage(path.parent).free < FULL_BYTES

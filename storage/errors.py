@@ -6,6 +6,7 @@
     │   └── MissingSetting
     ├── StorageError      the database is locked, damaged or from a newer version
     ├── ModelError        the model server refused, failed or is not there
+    │   ├── ModelAway     nothing answers there now
     │   ├── OutOfMemory   the accelerator's memory does not hold the smallest plan
     │   └── Damaged       a voice's files are not what was published
     └── TelegramError     Telegram refused or is not there
@@ -47,6 +48,10 @@ class ModelError(LikemeError):
     """The model server refused, failed or can't be reached."""
 
     exit_code = 4
+
+
+class ModelAway(ModelError):
+    """Nothing answers where the model server should be; it may come back."""
 
 
 class OutOfMemory(ModelError):

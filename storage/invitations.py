@@ -107,7 +107,18 @@ async def add_asking(
     )
 
 
-async def set_poll(database: Database, asking_id: int, poll_id: str, message_id: int) -> None:
+async def without_poll(database: Database, user_id: int) -> list[Asking]:
+    """What was put to a friend and may stand before him though no poll is known, unanswered, the newest first."""
+    rows = await database.rows(
+        "SELECT asking.* FROM asking JOIN invitation USING (invitation_id) WHERE taken_by = ? AND poll_id IS NULL "
+        "AND NOT EXISTS (SELECT 1 FROM vote WHERE vote.question_id = asking.question_id AND voter_id = taken_by) "
+        "ORDER BY asking_id DESC",
+        (user_id,),
+    )
+    return [_asking(row) for row in rows]
+
+
+async def set_poll(database: Database, asking_id: int, poll_id: str, message_id: int | None) -> None:
     """Note the poll that Telegram has taken; inside a transaction."""
     await database.execute(
         "UPDATE asking SET poll_id = ?, message_id = ? WHERE asking_id = ?", (poll_id, message_id, asking_id)

@@ -132,12 +132,31 @@ async def next_waiting(database: Database) -> Waiting | None:
     return Waiting(*tuple(row)) if row else None
 
 
+async def stands(database: Database, job: Waiting) -> bool:
+    """Whether a job still waits, and nothing newer in its place."""
+    found = await waiting_in(database, job.chat_id)
+    return found is not None and (found.newest, found.due) == (job.newest, job.due)
+
+
+async def put_on_card(database: Database, chat_id: int, draft_id: int) -> None:
+    """Let the drafts that a chat waits for take the place of a card; inside a transaction."""
+    await database.execute("UPDATE waiting SET card_draft_id = ? WHERE chat_id = ?", (draft_id, chat_id))
+
+
 async def served(database: Database, job: Waiting) -> bool:
     """Take a job off the list; inside a transaction. False: something newer has come, and waits in its place."""
     gone = await database.execute(
         "DELETE FROM waiting WHERE chat_id = ? AND newest = ? AND due = ?", (job.chat_id, job.newest, job.due)
     )
     return gone > 0
+
+
+async def put_off(database: Database, job: Waiting, due: float) -> None:
+    """Let a job wait longer, if nothing newer has come; inside a transaction."""
+    await database.execute(
+        "UPDATE waiting SET due = ? WHERE chat_id = ? AND newest = ? AND due = ?",
+        (due, job.chat_id, job.newest, job.due),
+    )
 
 
 async def no_longer(database: Database, chat_id: int) -> None:

@@ -12,6 +12,8 @@ pytest_plugins = [
     "tests.model_fixtures",
     "tests.voice_fixtures",
     "tests.mtproto_fixtures",
+    "tests.small_disk",
+    "tests.wire",
     "tests.browser_fixtures",
 ]
 

@@ -28,6 +28,7 @@ EXAMPLES = """examples:
 
 def main() -> None:
     """Read the settings, take the home's place as its server, serve until SIGTERM or Ctrl-C; or export a version."""
+    os.umask(0o077)  # whatever a library writes is the owner's alone
     if sys.argv[1:2] == ["export"]:
         _plainly(lambda: export.main(sys.argv[2:]))
         return
@@ -76,7 +77,11 @@ def _serve(settings: settings_page.Settings, parent: int | None) -> None:
     from training.server import build
     from training.serving import Serving
 
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    # LOG_LEVEL is likeme's own: at DEBUG libraries would log what people said.
+    logging.basicConfig(level=max(level, logging.INFO), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in ("storage", "training"):
+        logging.getLogger(name).setLevel(level)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     if parallel.started():
         parallel.join()
@@ -89,8 +94,10 @@ def _serve(settings: settings_page.Settings, parent: int | None) -> None:
     app = build(serving, settings.model_token.get_secret_value())
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
     address = f"http://{settings.model_host}:{listener.getsockname()[1]}"
-    here = {"url": address, "pid": os.getpid(), "token": settings.model_token.get_secret_value()}
+    token = settings.model_token.get_secret_value()
+    here = {"url": address, "pid": os.getpid(), "token": token, "parent": parent}
     write_private(place, json.dumps(here).encode())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again when it has ended in order
     if parent:
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     try:

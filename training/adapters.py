@@ -5,6 +5,7 @@ version, and kill -9 at any moment leaves either the whole version or none.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -50,12 +51,22 @@ def publish(adapters: Path, files: Path, manifest: dict[str, Any]) -> Version:
         while True:
             number = max((int(p.name) for p in adapters.iterdir() if p.name.isdigit()), default=0) + 1
             target = adapters / f"{number:04d}"
-            # Renaming onto a folder that holds files fails: two writers never take one number.
-            with contextlib.suppress(OSError):
+            try:
                 scratch.rename(target)
-                _flush(adapters)
-                return Version(number, target, json.loads((target / MANIFEST).read_text(encoding="utf-8")))
+            except OSError as error:
+                # Renaming onto a folder that holds files fails: two writers never take one number.
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+                continue
+            _flush(adapters)
+            return Version(number, target, json.loads((target / MANIFEST).read_text(encoding="utf-8")))
     finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sweep(adapters: Path) -> None:
+    """Remove what a killed server left half-done; before anything is published."""
+    for scratch in (*adapters.glob(".publishing-*"), *adapters.glob(".audit-*")):
         shutil.rmtree(scratch, ignore_errors=True)
 
 

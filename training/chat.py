@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -14,6 +15,8 @@ from training.protocol import ChatRequest
 from training.serving import Serving
 
 FLUSH_SECONDS = 0.05
+
+log = logging.getLogger(__name__)
 
 
 async def completion(serving: Serving, request: ChatRequest) -> dict[str, Any]:
@@ -61,8 +64,11 @@ async def completion_stream(serving: Serving, request: ChatRequest) -> AsyncIter
             yield _chunk(head, index, {"content": text})
     try:
         answer = await drawing
-    except LikemeError as error:
-        yield f"data: {json.dumps({'error': {'message': str(error), 'type': 'server_error', 'code': error.code}})}\n\n"
+    except Exception as error:
+        if not isinstance(error, LikemeError):
+            log.exception("a draft failed")
+        ours = error if isinstance(error, LikemeError) else LikemeError(f"Drafting failed ({type(error).__name__}).")
+        yield f"data: {json.dumps({'error': {'message': str(ours), 'type': 'server_error', 'code': ours.code}})}\n\n"
         return
     for index, drawn in enumerate(answer.completions):
         yield _chunk(head, index, {}, drawn.finish_reason)

@@ -9,6 +9,7 @@ from storage.errors import OutOfMemory
 from training.dataset.render import Message, encode_prompt, end_of_turn_id
 from training.dataset.sampling import MAX_TOKENS, TEMPERATURE, TOP_P
 from training.engine.model import Base
+from training.shortage import GPU, relieve
 
 CANDIDATES = 256
 
@@ -70,9 +71,8 @@ def complete(
     except torch.OutOfMemoryError as error:
         if base.decoder is not None:
             base.decoder.release()
-        raise OutOfMemory(
-            "The GPU's memory is full: wait until the training is over, or ask for fewer drafts."
-        ) from error
+        relieve()
+        raise OutOfMemory(GPU) from error
     for index, writer in enumerate(writers):
         if (rest := writer.finish()) and on_text is not None:
             on_text(index, rest)

@@ -1,5 +1,6 @@
 """Fine-tuning jobs: on disk under runs/<id>/, one at a time, drafts let in between the steps."""
 
+import contextlib
 import itertools
 import json
 import logging
@@ -16,11 +17,12 @@ from storage.errors import LikemeError, ModelError
 from training import adapters
 from training.accelerator import Accelerator
 from training.adapters import Version, training_files
-from training.engine import loop, parallel, recipe
+from training.engine import checkpoint, loop, parallel, recipe
 from training.engine.model import Base
 from training.evaluation.versions import measure
 from training.files import Files, parse, write_private
 from training.protocol import SamplingParams
+from training.shortage import PAUSES_SECONDS, relieve, shortage
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class Jobs:
         dollars_per_hour: float,
     ) -> None:
         self._dollars_per_hour = dollars_per_hour
+        self._home = home
         self._runs = home / "runs"
         self._adapters = home / "adapters"
         self._files = files
@@ -56,6 +59,7 @@ class Jobs:
         self._lock = threading.RLock()
         self._cancelled: set[str] = set()
         self._stopping = False
+        self._woken = threading.Event()  # a job that waits has something to look at
         self._jobs: dict[str, Job] = {}
         self._events: dict[str, list[Event]] = {}
         self._recover()
@@ -115,37 +119,61 @@ class Jobs:
             self._cancelled.add(job_id)
             if job["status"] == "queued":
                 self._end(job, "cancelled", "The job was cancelled before it began.")
+            self._woken.set()
             return dict(job)
 
     def stop(self) -> None:
         """End the running job at its next step and wait for it."""
         self._stopping = True
+        self._woken.set()
         self._worker.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, job_id: str) -> None:
+        """Do a job; where memory or the disk is short it waits, with ever longer pauses, and goes on."""
         job = self._jobs[job_id]
+        for seconds in (*PAUSES_SECONDS, None):
+            short = self._attempt(job, is_last=seconds is None)
+            if short is None or seconds is None:
+                return
+            self._tell(job_id, f"{short} The next try is in {seconds // 60} min.", {"waiting_seconds": seconds})
+            self._woken.wait(seconds)
+            self._woken.clear()
+
+    def _attempt(self, job: Job, *, is_last: bool) -> str | None:
+        """Do a job, or what is left of it. What is short, if something is that may come back."""
         try:
             with self._lock:
-                if job["status"] != "queued" or self._stopping:
-                    return
+                if job["status"] in ENDED or self._stopping:
+                    return None
+                if job["id"] in self._cancelled:
+                    self._end(job, "cancelled", "Cancelled; nothing was published.")
+                    return None
                 job["status"] = "running"
                 self._save(job)
             base = self._base()
             with self._accelerator.hold():
                 self._train(job, base)
-        except LikemeError as error:
-            self._end(job, "failed", str(error))
-        except MemoryError:
-            self._end(job, "failed", "The machine's memory is used up: close other programs, or train on less.")
         except Exception as error:
-            log.exception("job %s failed", job_id)
-            self._end(job, "failed", f"Training stopped on an unforeseen {type(error).__name__}; see the log.")
+            short = shortage(error, self._home)
+            if short is not None and not is_last:
+                return short
+            self._end(job, "failed", self._reason(job, error))
+        finally:
+            relieve()
+        return None
+
+    def _reason(self, job: Job, error: Exception) -> str:
+        if isinstance(error, LikemeError):
+            return str(error)
+        if isinstance(error, MemoryError):
+            return "The machine's memory is used up: close other programs, or train on less."
+        log.error("job %s failed", job["id"], exc_info=error)
+        return f"Training stopped on an unforeseen {type(error).__name__}; see the log."
 
     def _train(self, job: Job, base: Base) -> None:
         """Train, publish, evaluate. A job that is taken up goes on from the last of these that was done."""
         held_out = self._files.content(job["validation_file"]) if job["validation_file"] else b""
-        mine = (version for version in adapters.versions(self._adapters) if version.manifest.get("job") == job["id"])
-        published = next(mine, None) or self._trained(job, base, held_out)
+        published = self._published(job) or self._trained(job, base, held_out)
         if published is None:
             return
         job["fine_tuned_model"] = published.name
@@ -157,6 +185,8 @@ class Jobs:
                 self._tell(job["id"], "The server stops while it evaluates: the job goes on when it is back.")
                 return
         except Exception as error:  # the voice is trained and published: that is not lost
+            if shortage(error, self._home):
+                raise
             log.exception("job %s: not evaluated", job["id"])
             reason = str(error) if isinstance(error, LikemeError) else f"unforeseen {type(error).__name__}, see the log"
             self._tell(job["id"], f"{published.name} could not be evaluated: {reason}", level="error")
@@ -219,7 +249,9 @@ class Jobs:
                 "dollars": round(result.seconds * parallel.size() / 3600 * self._dollars_per_hour, 4),
             },
         }
-        return adapters.publish(self._adapters, result.adapter, manifest)
+        published = adapters.publish(self._adapters, result.adapter, manifest)
+        checkpoint.remove(out)
+        return published
 
     def _start_of(self, job: Job, base: Base) -> Version | None:
         """The voice that the job goes on from; None: it begins with the base."""
@@ -287,8 +319,11 @@ class Jobs:
                 "data": data or {},
             }
             events.append(event)
-            with (self._runs / job_id / "events.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event) + "\n")
+            try:
+                with (self._runs / job_id / "events.jsonl").open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(event) + "\n")
+            except OSError as error:
+                log.warning("an event of %s was not written: %s", job_id, error.strerror)
 
     def _end(self, job: Job, status: str, message: str) -> None:
         with self._lock:
@@ -297,7 +332,10 @@ class Jobs:
             if status == "failed":
                 job["error"] = {"code": "training_failed", "message": message, "param": None}
             self._tell(job["id"], message, level="error" if status == "failed" else "info")
-            self._save(job)
+            try:
+                self._save(job)
+            except OSError as error:  # after a restart it is found half-done, and ended once more
+                log.warning("the end of %s was not written: %s", job["id"], error.strerror)
 
     def _save(self, job: Job) -> None:
         folder = self._runs / job["id"]
@@ -314,12 +352,26 @@ class Jobs:
             self._jobs[job["id"]] = job
             self._events[job["id"]] = _read_events(self._runs / job["id"] / "events.jsonl")
             if job["status"] == "running" and self._deaths(job["id"]) >= MOST_DEATHS:
-                self._end(job, "failed", f"The model server died {MOST_DEATHS} times in this job; see the log.")
+                self._give_up(job)
             elif job["status"] in ("queued", "running"):
                 if job["status"] == "running":
                     job["status"] = "queued"
                     self._tell(job["id"], TAKEN_UP)
                 self._worker.submit(self._run, job["id"])
+
+    def _give_up(self, job: Job) -> None:
+        """A voice that is published stays: then it was the evaluation that killed the server."""
+        published = self._published(job)
+        if published is None:
+            self._end(job, "failed", f"The model server died {MOST_DEATHS} times in this job; see the log.")
+            return
+        job["fine_tuned_model"] = published.name
+        job["trained_tokens"] = published.manifest["metrics"]["tokens"]
+        self._end(job, "succeeded", f"{published.name} is ready, not evaluated: the server died of it, see the log.")
+
+    def _published(self, job: Job) -> Version | None:
+        mine = (version for version in adapters.versions(self._adapters) if version.manifest.get("job") == job["id"])
+        return next(mine, None)
 
     def _deaths(self, job_id: str) -> int:
         """How often it was taken up since its last step."""
@@ -351,11 +403,14 @@ def default_recipe(base: Base) -> str:
 
 
 def _read_events(path: Path) -> list[Event]:
+    """The events that were written whole; half a line of a killed process goes, or the next would be glued to it."""
+    if not path.is_file():
+        return []
     events = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                events.append(json.loads(line))
-            except ValueError:
-                break  # the last line of a process that was killed
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            events.append(json.loads(line))
+    whole = "".join(json.dumps(event) + "\n" for event in events).encode()
+    if path.read_bytes() != whole:
+        write_private(path, whole)
     return events

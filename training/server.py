@@ -27,6 +27,7 @@ from training.engine import recipe
 from training.jobs import ENDED
 from training.protocol import ChatRequest, EvalRequest, JobRequest
 from training.serving import Serving
+from training.settings import LOOPBACK
 
 EVENT_POLL_SECONDS = 0.1
 
@@ -40,7 +41,7 @@ class Refusal(Exception):
 
 
 def build(serving: Serving, token: str = "") -> FastAPI:
-    """The application; with a `token` every request but /healthz must carry it."""
+    """The application; with a `token` every request but /healthz must carry it, without one it stays on loopback."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -247,6 +248,8 @@ def _authorise(app: FastAPI, token: str) -> None:
     @app.middleware("http")
     async def check(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
+        if not token and request.url.hostname not in LOOPBACK:  # a page in a browser that has us under its own name
+            return _refused(Refusal(403, "Without MODEL_TOKEN this server answers to 127.0.0.1 and localhost alone."))
         if token and request.url.path != "/healthz" and not hmac.compare_digest(given, token.encode()):
             return _refused(Refusal(401, "The bearer token is missing or wrong: set MODEL_TOKEN on both sides."))
         return await call_next(request)
@@ -261,6 +264,10 @@ def _errors(app: FastAPI) -> None:
     async def ours(_: Request, error: LikemeError) -> Response:
         status = 400 if isinstance(error, BadInput) else 503 if isinstance(error, ModelError) else 500
         return _refused(Refusal(status, str(error), code=error.code))
+
+    @app.exception_handler(OSError)
+    async def broken(_: Request, error: OSError) -> Response:
+        return _refused(Refusal(507, f"The model server can't write ({error.strerror}): make room on its disk."))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from storage.errors import BadInput, LikemeError, ModelError
+import torch
+
+from storage.errors import BadInput, LikemeError, ModelError, OutOfMemory
 from training import adapters
 from training.accelerator import Accelerator
 from training.dataset.render import Message
@@ -20,6 +22,7 @@ from training.generate import Answer, Sampling, complete
 from training.jobs import ENDED, Jobs
 from training.protocol import EvalRequest
 from training.settings import Quantization
+from training.shortage import GPU, PAUSES_SECONDS, relieve
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +46,19 @@ class Serving:
         self._loader = loader or (lambda: load_base(self.base_name, home / "models", quantization=quantization))
         self._base: Base | None = None
         self._failure: LikemeError | None = None
+        self._short: OutOfMemory | None = None  # the card is full now
+        self._stopping = threading.Event()
         self._ready = threading.Event()
         self.evaluations: dict[str, dict[str, Any]] = {}
+        adapters.sweep(self.adapters)
         self.jobs = Jobs(home, self.files, self.base, self.accelerator, dollars_per_hour)
         threading.Thread(target=self._load, name="loading", daemon=True).start()
 
     def base(self) -> Base:
-        """The base model; waits while it loads. ModelError when it could not be loaded."""
-        self._ready.wait()
+        """The base model; waits while it loads. ModelError when it can't be loaded, now (OutOfMemory) or at all."""
+        while not self._ready.wait(0.1):
+            if self._short is not None:
+                raise OutOfMemory(str(self._short))
         if self._failure is not None:
             raise ModelError(str(self._failure))
         assert self._base is not None
@@ -64,7 +72,7 @@ class Serving:
             "base_model": self.base_name,
             "device": str(self._base.device) if self._base else None,
             "training": self.jobs.running(),
-            **({"error": str(self._failure)} if self._failure else {}),
+            **({"error": str(self._failure or self._short)} if self._failure or self._short else {}),
         }
 
     def knows(self, model: str) -> bool:
@@ -81,7 +89,11 @@ class Serving:
         """Draw replies of a voice or of the base."""
         base = self.base()
         with self.accelerator.hold():
-            return complete(base, self._voice(base, model), messages, sampling, on_text)
+            try:
+                voice = self._voice(base, model)
+            except torch.OutOfMemoryError as error:
+                raise OutOfMemory(GPU) from error
+            return complete(base, voice, messages, sampling, on_text)
 
     def delete(self, model: str) -> None:
         """Remove a voice for good. BadInput while a training goes on from it."""
@@ -114,6 +126,7 @@ class Serving:
 
     async def shut_down(self) -> None:
         """Stop the running job at its next step."""
+        self._stopping.set()
         await asyncio.to_thread(self.jobs.stop)
 
     def _evaluate(self, run: dict[str, Any], request: EvalRequest) -> None:
@@ -159,7 +172,7 @@ class Serving:
     def _load(self) -> None:
         started = time.monotonic()
         try:
-            self._base = self._loader()
+            self._base = self._loaded()
             log.info("base model loaded in %.1f s", time.monotonic() - started)
         except LikemeError as error:
             log.error("base model not loaded: %s", error)
@@ -168,8 +181,26 @@ class Serving:
             log.exception("base model not loaded")
             self._failure = ModelError(f"{self.base_name} can't be loaded ({type(error).__name__}): see the log.")
         finally:
+            self._short = None
             self._ready.set()
         if self._base is not None and self._base.device.type == "cuda" and self._base.decoder is not None:
-            with self.accelerator.hold():
-                self._base.decoder.warm_up()
-            log.info("ready to draft after %.1f s", time.monotonic() - started)
+            try:
+                with self.accelerator.hold():
+                    self._base.decoder.warm_up()
+                log.info("ready to draft after %.1f s", time.monotonic() - started)
+            except torch.OutOfMemoryError:
+                self._base.decoder.release()
+                log.warning("not warmed up: %s", GPU)
+
+    def _loaded(self) -> Base:
+        """The base model; a card that is full is waited for, and asked again."""
+        for seconds in PAUSES_SECONDS:
+            try:
+                return self._loader()
+            except OutOfMemory as error:
+                log.warning("%s Next try in %d s.", error, seconds)
+                self._short = error
+            relieve()
+            if self._stopping.wait(seconds):
+                break
+        return self._loader()

@@ -53,7 +53,11 @@ async def running(settings: Settings) -> AsyncIterator[App]:
     await app.initialize()
     await app.post_init(app)
     await app.start()
-    await app.updater.start_polling(poll_interval=0, timeout=1)
+    await app.updater.start_polling(
+        poll_interval=0,
+        timeout=1,
+        error_callback=lambda error: app.create_task(app.process_error(None, error)) and None,  # as run_polling does
+    )
     try:
         yield app
     finally:

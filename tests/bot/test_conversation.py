@@ -237,4 +237,4 @@ def test_every_handler_but_polls_quiz_links_and_the_strangers_start_is_the_owner
         else:
             free.append(handler.callback.__name__)
     business = ["connected", "written", "edited", "deleted"]  # these look the connection's owner up
-    assert free == ["join", *business, "unknown_button", "answered"]
+    assert free == ["join", *business, "unknown_button", "answered", "nobody"]

@@ -1,5 +1,6 @@
 """Everybody is answered in his own language, and the owner's tasks speak the one he reads now."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -110,6 +111,9 @@ async def test_a_friend_is_asked_in_his_language_also_after_a_restart(
 
 async def test_the_menu_of_commands_is_there_in_every_language(sandbox: Sandbox, bot: App) -> None:
     menus = sandbox.world.commands
+    async with asyncio.timeout(30):
+        while (bot.bot.id, f"chat:{OWNER}:{LANGUAGES[-1]}") not in menus:
+            await asyncio.sleep(0.02)
     for language in LANGUAGES:
         shown = f"chat:{OWNER}" + ("" if language == "en" else f":{language}")
         described = {c["command"]: c["description"] for c in menus[bot.bot.id, shown]}

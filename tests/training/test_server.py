@@ -288,6 +288,15 @@ async def test_a_token_is_asked_of_everything_but_health(
             assert (await http.get(f"{url}/healthz")).status_code == 200
 
 
+async def test_without_a_token_it_answers_to_loopback_names_alone(model_url: str) -> None:
+    async with httpx.AsyncClient() as http:
+        rebound = await http.get(f"{model_url}/v1/models", headers={"Host": "evil.example:80"})
+        assert rebound.status_code == 403
+        assert "MODEL_TOKEN" in rebound.json()["error"]["message"]
+        for name in ("localhost:1", "[::1]:1"):
+            assert (await http.get(f"{model_url}/v1/models", headers={"Host": name})).status_code == 200
+
+
 async def test_a_restart_finds_voices_and_takes_up_the_job_it_was_stopped_in(
     client: Connect, tmp_path: Path, smollm2_tokenizer: Any
 ) -> None:

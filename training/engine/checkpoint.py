@@ -73,11 +73,15 @@ def _in_main_memory(state: Any) -> Any:
 def save(folder: Path, state: dict[str, Any]) -> None:
     """Write a snapshot: beside its place, then renamed into it."""
     scratch = folder / f".{NAME}"
-    with scratch.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(folder / NAME)
+    try:
+        with scratch.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(folder / NAME)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def load(folder: Path, run: str) -> dict[str, Any] | None:

@@ -64,7 +64,8 @@ def train(
     `start` is the folder of an adapter to go on from: of this base, and of the recipe's shape.
     `on_event` gets {"step", "total_steps", "train_loss", …} after each step and {"valid_loss", …} after
     each evaluation. `between_steps` is called before each step: the caller may use the model there.
-    On "pause" the run is left to be taken up, on "cancel" it is forgotten. ModelError when it can't go on.
+    On "pause" the run is left to be taken up, on "cancel" it is forgotten; at its end the checkpoint stays until the
+    caller has the adapter where it belongs (checkpoint.remove). ModelError when it can't go on.
     """
     if not examples:
         raise BadInput("The training file holds no example: import a history with replies of yours first.")
@@ -161,7 +162,6 @@ class _Run:
                     parameter.copy_(best)
         folder = self._out / "adapter"
         dora.save(self._voice, folder, self._base.name, self._recipe.targets)
-        checkpoint.remove(self._out)
         return folder
 
     def result(self, adapter: Path | None) -> Result:
@@ -290,7 +290,11 @@ class _Run:
     def _checkpoint_when_due(self) -> None:
         due = self._progress.step % CHECKPOINT_STEPS == 0 or time.monotonic() - self._saved > CHECKPOINT_SECONDS
         if due and self._progress.step < self.total:
-            self._checkpoint()
+            try:
+                self._checkpoint()
+            except (OSError, RuntimeError) as error:  # a full disk: the one before still stands
+                log.warning("no checkpoint at step %d: %s", self._progress.step, type(error).__name__)
+                self._saved = time.monotonic()
 
     def _checkpoint(self) -> None:
         self._progress.seconds = self._seconds()
@@ -341,6 +345,9 @@ class _Events:
         self._on_event = on_event
 
     def write(self, event: Event) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
+        except OSError as error:  # a record for people: the run does not hang on it
+            log.warning("metrics not written: %s", error.strerror)
         self._on_event(event)

@@ -117,14 +117,13 @@ def load_base(name: str, models_dir: Path, device: str | None = None, quantizati
             quantization = "nf4"
         options = _nf4(where, dtype) if quantization == "nf4" else {}
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation="sdpa", **options)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        raise ModelError(_missing(name, error)) from error
-    try:
         model = model if options else model.to(where)  # type: ignore[arg-type]
-    except torch.cuda.OutOfMemoryError as error:
+    except torch.OutOfMemoryError as error:
         raise OutOfMemory(
             f"The GPU's memory does not hold {name}: close what else uses it, or set BASE_MODEL to a smaller one."
         ) from error
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise ModelError(_missing(name, error)) from error
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # it repacks weights at the first use, and then can't train
