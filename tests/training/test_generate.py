@@ -79,6 +79,6 @@ def test_a_card_without_room_is_tried_again_without_the_graphs_of_other_shapes(
     if drawn:
         assert complete(base, None, MESSAGES, greedy) == wanted
     else:
-        with pytest.raises(OutOfMemory, match="wait until the training is over"):
+        with pytest.raises(OutOfMemory, match="memory is full"):
             complete(base, None, MESSAGES, greedy)
     assert released

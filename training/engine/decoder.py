@@ -261,8 +261,13 @@ def _captured(work: Callable[[], None], pool: Any) -> torch.cuda.CUDAGraph:
         work()
     torch.cuda.current_stream().wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
-        work()
+    try:
+        with torch.cuda.graph(graph, pool=pool):
+            work()
+    except RuntimeError as error:  # of the capture that was broken off; what broke it stands behind
+        if isinstance(error.__context__, torch.OutOfMemoryError):
+            raise error.__context__ from None
+        raise
     return graph
 
 
