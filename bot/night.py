@@ -27,11 +27,12 @@ from training.dataset import replay
 from training.dataset.pairs import Options
 from training.dataset.split import Dataset
 
-# Chosen by bench/results/nights.txt.
+# Set by judgement: bench/nights.py, which would tell, has not run on a GPU yet.
 RATE = 0.5  # of the recipe's
 ANEW_AFTER = timedelta(days=7)  # since the last training from the base model
 KEPT_BACK = 2  # nights in a row: the voice has drifted, the next one begins with the base model
 PATIENCE = timedelta(hours=24)  # with a model server that is not there
+FIRST, WEEKLY, DRIFT, FORGOTTEN = "anew", "anew, weekly", "anew, it drifted", "anew, a chat was forgotten"
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,9 @@ class Work:
             end = End("failed", str(error))
         except LikemeError as error:
             end = End("failed", str(error))
+        except Exception as error:  # taken up again, it would fail again every minute
+            log.exception("night %d failed", night.night_id)
+            end = End("failed", f"unforeseen {type(error).__name__}, see the log.")
         async with self.database.transaction():
             await nights.end(self.database, night.night_id, end, self.now())
         return await nights.find(self.database, night.night_id)
@@ -197,6 +201,3 @@ class Work:
             losses.get("tuned", version.metrics.get("valid_loss")),
             version.metrics.get("dollars"),
         )
-
-
-FIRST, WEEKLY, DRIFT, FORGOTTEN = "from the base", "from the base, weekly", "from the base, it drifted", "forgetting"

@@ -19,14 +19,15 @@ from bot import quiet, schedule, sync, versions
 from bot.context import Context, Services
 from bot.night import Work, alone
 from bot.settings import Settings
-from bot.texts import duration, loss, moment, say
+from bot.texts import duration, loss, moment, say, write_to
 from bot.voice import Event
 from storage import nights, secretary
 from storage.database import Database
-from storage.errors import BadInput, ModelError, StorageError
+from storage.errors import BadInput, LikemeError, ModelError, StorageError
 from storage.nights import Night
 
 LOOK_SECONDS = 60.0
+USUAL = "03:30"  # what «on» means where NIGHTLY says nothing
 _AT, _SINCE = "nightly", "nightly_since"  # preferences
 
 log = logging.getLogger(__name__)
@@ -177,9 +178,13 @@ def report(night: Night) -> str:
 
 async def look(context: Context) -> None:
     """What the JobQueue calls every minute"""
-    nightly = context.services.nightly
-    assert nightly is not None
-    await nightly.look()
+    services = context.services
+    assert services.nightly is not None
+    write_to(services.owner)
+    try:
+        await services.nightly.look()
+    except LikemeError as error:  # it would be told every minute
+        log.warning("no look at the night: %s", error)
 
 
 async def nightly(update: Update, context: Context) -> None:
@@ -199,9 +204,6 @@ async def nightly(update: Update, context: Context) -> None:
             await message.reply_text(say("nightly_wrong"))
             return
     await message.reply_text(await described(services.database, services.settings, clock.now()))
-
-
-USUAL = "03:30"
 
 
 async def described(database: Database, settings: Settings, now: datetime) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -12,14 +13,14 @@ from openai.types.fine_tuning import FineTuningJob
 from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Message, Update
 from telegram.error import BadRequest, TelegramError
 
-from bot import charts, evaluation
+from bot import charts, evaluation, versions
 from bot.context import Context, Services
 from bot.history import build_dataset, now, quick_part, save_dataset
 from bot.texts import bar, duration, left, loss, named, say
 from bot.voice import Event, Voice
 from storage import nights, runs
 from storage.database import Database
-from storage.errors import LikemeError, ModelAway, ModelError
+from storage.errors import Damaged, LikemeError, ModelAway, ModelError
 from storage.forgetting import chats_of, marked, note_training
 from training.dataset.pairs import Options
 from training.dataset.split import Dataset
@@ -196,7 +197,8 @@ async def _catch_up(database: Database, voice: Voice, jobs: Sequence[FineTuningJ
     for job in reversed(jobs):
         if job.status == "succeeded" and job.id not in known:
             events = [event["data"] async for event in voice.events(job.id) if event.get("data")]
-            noted.append(await note_version(database, voice, job, events))
+            with suppress(Damaged):  # nothing that could speak
+                noted.append(await note_version(database, voice, job, events))
     return noted
 
 
@@ -249,6 +251,7 @@ async def _train(services: Services, shown: Message) -> None:
             home = services.settings.likeme_home
             await asyncio.to_thread(evaluation.save, home, version.number, version.evaluation)
         await _finish(training, shown, progress)
+        await versions.thin(services.database, services.voice)
     except LikemeError as error:
         await progress.show(say("training_failed", reason=str(error)), final=True)
     finally:

@@ -15,6 +15,7 @@ from storage.database import Database
 from storage.errors import BadInput, ModelError
 
 KEPT = 7  # the newest; of older ones the newest of each month
+SHOWN = 30  # lines that fit a message
 BY_HAND = ("by likeme rollback", "by /rollback")
 
 log = logging.getLogger(__name__)
@@ -152,9 +153,6 @@ async def promoted(update: Update, context: Context) -> None:
     except BadInput as error:
         text = str(error)
     await update.effective_message.reply_text(text)
-
-
-SHOWN = 30  # lines that fit a message
 
 
 def _number(wanted: str | None) -> int | None:

@@ -168,7 +168,7 @@ async def test_a_night_left_at_any_step_is_taken_up_and_nothing_is_done_twice(ho
     await more_history(home.settings.likeme_home, 24)
     begun = await home.begin()
 
-    class _Stopped(Exception):
+    class _Stopped(BaseException):
         pass
 
     for cut in ("job", "train_loss", "evaluating", "gate"):

@@ -347,6 +347,38 @@ async def test_a_job_that_kills_the_server_again_and_again_is_given_up(
         assert "died 3 times" in given_up.error.message
 
 
+async def test_a_job_goes_on_from_a_voice_at_another_rate_and_a_voice_can_be_deleted(
+    client: Connect, model_url: str, tmp_path: Path
+) -> None:
+    api = client(model_url)
+    await stream(api, (await start_job(api, n=16, epochs=4)).id)
+    more = await api.files.create(file=("more.jsonl", examples(8, first=100)), purpose="fine-tune")
+    held_out = await api.files.create(file=("held.jsonl", examples(2, first=500)), purpose="fine-tune")
+    job = await api.fine_tuning.jobs.create(
+        model="likeme-0001",
+        training_file=more.id,
+        validation_file=held_out.id,
+        hyperparameters={"learning_rate_multiplier": 0.5},
+        metadata={"evaluation": "short", "serving": "likeme-0001"},
+    )
+    told: list[Any] = [event.data for event in await stream(api, job.id) if event.data]
+    assert (await api.fine_tuning.jobs.retrieve(job.id)).fine_tuned_model == "likeme-0002"
+    assert "seconds" in told[-1] and "dollars" in told[-1]
+    first, second = (version.manifest for version in adapters.versions(tmp_path / "home" / "adapters"))
+    assert (first["started_from"], second["started_from"]) == (None, "likeme-0001")
+    assert second["recipe"]["learning_rate"] == first["recipe"]["learning_rate"] / 2
+    assert second["recipe"]["name"] == "embedded", "the voice's own recipe"
+    assert second["earlier_files"] == [first["training_file"]]
+    assert second["metrics"]["valid_loss"] < first["metrics"]["stock_valid_loss"]
+    await api.models.delete("likeme-0001")
+    assert [model.id for model in (await api.models.list()).data] == [TINY, "likeme-0002"]
+    for gone in (api.models.retrieve("likeme-0001"), greedy(api, "likeme-0001")):
+        with pytest.raises(openai.NotFoundError):
+            await gone
+    with pytest.raises(openai.BadRequestError, match="base model"):
+        await api.models.delete(TINY)
+
+
 async def test_a_damaged_voice_is_refused_and_the_server_lives_on(
     client: Connect, tmp_path: Path, smollm2_tokenizer: Any
 ) -> None:
@@ -358,8 +390,9 @@ async def test_a_damaged_voice_is_refused_and_the_server_lives_on(
     weights.write_bytes(weights.read_bytes()[:-8] + b"\0" * 8)
     async with serve(Serving(home, TINY, loader=lambda: tiny_base(smollm2_tokenizer))) as url:
         api = client(url)
-        with pytest.raises(openai.InternalServerError, match="damaged"):
-            await greedy(api, "likeme-0001")
+        for asked in (greedy(api, "likeme-0001"), api.models.retrieve("likeme-0001")):
+            with pytest.raises(openai.InternalServerError, match="damaged"):
+                await asked
         answer = await api.chat.completions.create(model=TINY, messages=QUESTION, max_tokens=2)
         assert answer.usage is not None
         assert answer.usage.completion_tokens == 2
