@@ -41,7 +41,7 @@ def _history(corpus: str, judged: dict[str, Any]) -> list[str]:
         lines += ["", *_losses(voices)]
     if not drawn:
         return [*lines, "  no replies of a tuned voice were drawn"]
-    best = _best(voices)
+    best = _best(list(drawn.values()))
     lines += ["", *_seeds(best, drawn, stock)]
     lines += ["", *_ways(f"{corpus}: what each way of drawing buys ({best}, seed 0)", _of(drawn, best, 0), own)]
     return lines
@@ -57,9 +57,9 @@ def _stock(stock: dict[Any, Any]) -> list[str]:
     return lines
 
 
-def _best(voices: Sequence[dict[str, Any]]) -> str:
-    """The recipe that was trained with the most seeds."""
-    recipes = [it["recipe"] for it in voices]
+def _best(drawn: Sequence[dict[str, Any]]) -> str:
+    """The recipe that was drawn the most."""
+    recipes = [it["recipe"] for it in drawn]
     return max(dict.fromkeys(recipes), key=recipes.count)
 
 
