@@ -59,10 +59,10 @@ async def soak(kills: int, seed: int, folder: Path) -> Books:
             "import": Importing(folder / "import", books, chance).round,
             "migration": Migrating(folder / "migration", books, chance).round,
         }
-        drawn = [name for name, weight in WEIGHTS.items() for _ in range(max(1, round(weight * kills / 200)))]
+        drawn = planned(kills)
         chance.shuffle(drawn)
         began, told = time.monotonic(), 0
-        for number, name in enumerate(drawn[:kills], 1):
+        for number, name in enumerate(drawn, 1):
             await rounds[name]()
             books.kills[name] += 1
             spent = time.monotonic() - began
@@ -76,6 +76,14 @@ async def soak(kills: int, seed: int, folder: Path) -> Books:
         await syncing.settle()
         books.seconds = time.monotonic() - began
     return books
+
+
+def planned(kills: int) -> list[str]:
+    """As many of each kind as its weight asks for, and one at least."""
+    counts = Counter({name: max(1, round(weight * kills / 200)) for name, weight in WEIGHTS.items()})
+    while counts.total() != kills and kills >= len(WEIGHTS):
+        counts[counts.most_common(1)[0][0]] += 1 if counts.total() < kills else -1
+    return list(counts.elements())
 
 
 def main() -> int:
