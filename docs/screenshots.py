@@ -23,6 +23,12 @@ from bot.sandbox import sample
 IMAGES = Path(__file__).parent / "images"
 DESKTOP, PHONE = {"width": 1060, "height": 700}, {"width": 390, "height": 780}
 PATIENCE_MS = 1_800_000  # a busy machine trains for minutes
+# A question whose replies are short enough to be the poll's own options, in the middle of what is seen
+SHORT_QUIZ = """(() => {
+  const polls = [...document.querySelectorAll('.bubble:has(.explanation)')];
+  const short = polls.filter(poll => !/^A$/m.test(poll.querySelector('.result').innerText));
+  (short.at(-1) ?? polls.at(-1)).scrollIntoView({ block: 'center' });
+})()"""
 OWNER, MIRA, LENA = sample.OWNER_ID, 2001, 2003
 
 
@@ -47,17 +53,21 @@ async def pictures(browser: Browser, url: str) -> None:
     page = await opened(browser, url, MIRA, chat="The friends")
     await page.wait_for_selector(".explanation >> nth=2")
     await page.wait_for_timeout(5000)  # until the others have voted, too
+    await page.evaluate(SHORT_QUIZ)
     await taken(page, "quiz-light.png")
     page = await opened(browser, url, OWNER, chat="likeme", scheme="dark")
-    await page.wait_for_selector(".bubble:has-text('Picked as the real one') img")
+    picture = page.locator(".bubble:has-text('Picked as the real one') img")
+    await picture.evaluate("image => image.scrollIntoView()")
     await taken(page, "standings-dark.png")
     page = await opened(browser, url, OWNER, chat="likeme")
     await page.wait_for_selector(".row:has-text('likeme-0001'):has(.inline)")
     await taken(page, "cards-light.png")
-    lena = await opened(browser, url, LENA, chat="Jonas")
+    page = await opened(browser, url, OWNER, chat="Lena Hart", scheme="dark")
+    await page.fill("#words", "")  # what the stock model had put there: in its place comes the tuned voice's
+    await page.wait_for_timeout(2000)
+    lena = await opened(browser, url, LENA, chat="Jonas Weller")
     await lena.fill("#words", "what do you bring on saturday? 🐟")
     await lena.press("#words", "Enter")
-    page = await opened(browser, url, OWNER, chat="Lena Hart", scheme="dark")
     await page.wait_for_selector(".bubble:has-text('what do you bring')")
     await page.wait_for_selector("#cloud:not([hidden])")
     await taken(page, "draft-dark.png")
@@ -87,20 +97,20 @@ async def opened(
     browser: Browser, url: str, person: int, *, chat: str = "", size: object = None, scheme: object = "light"
 ) -> Page:
     """Somebody's window."""
-    context = await browser.new_context(viewport=size or DESKTOP, color_scheme=scheme, device_scale_factor=2)  # type: ignore[arg-type]
+    context = await browser.new_context(viewport=size or DESKTOP, color_scheme=scheme, device_scale_factor=1.5)  # type: ignore[arg-type]
     page = await context.new_page()
     page.set_default_timeout(PATIENCE_MS)
     await page.goto(f"{url}#{person}")
     if chat:
-        await page.click(f"#chats a:has-text('{chat}')")
+        await page.click(f"#chats a:has(b:text('{chat}'))")
     return page
 
 
 async def taken(page: Page, name: str) -> None:
-    """A picture, in as many colours as it needs."""
+    """A picture, small: in as many colours as it needs."""
     await page.wait_for_timeout(600)  # for what moves
     whole = Image.open(io.BytesIO(await page.screenshot()))
-    whole.convert("RGB").quantize(160, dither=Image.Dither.NONE).save(IMAGES / name, optimize=True)
+    whole.convert("RGB").quantize(256, kmeans=2, dither=Image.Dither.NONE).save(IMAGES / name, optimize=True)
     await page.context.close()
 
 
