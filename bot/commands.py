@@ -23,7 +23,6 @@ app = typer.Typer(
 )
 
 
-
 def load(home: Path | None) -> Settings:
     """The settings; a restore that was killed among its moves is done to its end before anything else is done."""
     settings = load_settings(home)

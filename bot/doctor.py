@@ -18,12 +18,12 @@ import httpx
 from telegram import Bot
 from telegram.error import BadRequest, Forbidden, InvalidToken, TelegramError
 
-from bot import account, machine
+from bot import account, machine, nightly, pulse
 from bot.history import now, summary
 from bot.model_process import model_server
 from bot.printing import LOG
 from bot.settings import Settings
-from storage import runs
+from storage import nights, runs
 from storage.database import Database
 from storage.errors import LikemeError
 
@@ -56,6 +56,7 @@ async def examine(settings: Settings) -> list[Check]:
         await _clock(settings),
         await _bot(settings),
         await _account(settings),
+        await _schedule(settings),
         _errors(settings),
     ]
 
@@ -192,6 +193,26 @@ async def _account(settings: Settings) -> Check:
     except LikemeError as error:
         return Check("account", False, str(error), "likeme login")
     return Check("account", True, f"signed in as user {me.user_id}")
+
+
+async def _schedule(settings: Settings) -> Check:
+    """The nights: when, whether anybody is up then, and how the last one went."""
+    path = settings.likeme_home / "history.db"
+    if not path.exists():
+        return Check("schedule", True, "no nights yet")
+    try:
+        async with Database.open(path) as database:
+            wanted, last = await nightly.at(database, settings), await nights.latest(database)
+    except LikemeError as error:
+        return Check("schedule", False, str(error), "NIGHTLY in .env, or /nightly 03:30")
+    if wanted is None:
+        return Check("schedule", True, "no nights: /nightly 03:30 or NIGHTLY switches them on")
+    text = f"every night at {wanted:%H:%M} ({nightly.zone_of(settings)})"
+    if not pulse.is_alive(settings.likeme_home, time.time()):
+        return Check("schedule", False, f"{text}, but the bot is not up", "likeme run; deploy/ has units and compose")
+    if last and last[0].outcome == "failed":
+        return Check("schedule", False, f"{text}; the last one failed: {last[0].reason}", "/nightly now tries again")
+    return Check("schedule", True, text)
 
 
 def _errors(settings: Settings) -> Check:

@@ -33,7 +33,6 @@ class Settings(BaseSettings):
     likeme_home: Path = Path("data")  # everything of one owner
     log_level: str = "INFO"
 
-
     @field_validator("nightly")
     @classmethod
     def _is_a_time(cls, value: str) -> str:

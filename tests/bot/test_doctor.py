@@ -19,7 +19,7 @@ from bot.settings import Settings
 from tests.bot.conftest import small_history
 from tests.sandbox_fixtures import OWNER, TOKEN
 
-NAMES = ["versions", "permissions", "disk", "card", "history", "model", "clock", "bot", "account", "errors"]
+NAMES = ["versions", "permissions", "disk", "card", "history", "model", "clock", "bot", "account", "schedule", "errors"]
 
 
 @pytest_asyncio.fixture
@@ -77,6 +77,7 @@ async def test_what_is_wrong_at_home_is_told_with_its_mend(
         ("bot", {"bot_token": ""}, "not set", "likeme setup"),
         ("clock", {"bot_api_url": "http://127.0.0.1:9"}, "not compared", "network"),
         ("model", {"model_url": "http://127.0.0.1:9"}, "does not answer", "MODEL_URL"),
+        ("schedule", {"nightly": "03:30"}, "every night at 03:30", "likeme run"),
         ("account", {"api_id": 5, "api_hash": "f" * 32}, "nobody is signed in", "likeme login"),
     ],
 )

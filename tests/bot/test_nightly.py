@@ -363,9 +363,7 @@ async def test_a_due_night_begins_by_itself_once(sandbox: Sandbox, few: Settings
 
 
 @pytest.mark.long
-async def test_a_night_in_the_terminal_killed_four_times_ends_in_one_voice(
-    few: Settings, tiny_folder: Path
-) -> None:
+async def test_a_night_in_the_terminal_killed_four_times_ends_in_one_voice(few: Settings, tiny_folder: Path) -> None:
     """`likeme nightly --now` and its model server, killed with a real signal at four points of a night."""
     home = few.likeme_home
     environment = {**os.environ, "BASE_MODEL": str(tiny_folder), "NIGHTLY_PAIRS": "8", "MODEL_URL": ""}
