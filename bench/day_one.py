@@ -167,6 +167,10 @@ WAYS = {
 _HEAD = f"{'over stock (95 %)':>20}{'words':>7}{'empty':>7}{'cut':>6}"
 
 
+async def _nobody(_: str) -> None:
+    """Whom nothing has to be told: there is no voice here that could be damaged."""
+
+
 async def _asked(home: Path) -> dict[str, Any]:
     """What is learned, and (plain prompt, told prompt, real reply, chat) of what is held out; each in a drawn order."""
     from bot.drafting import Drafting
@@ -185,7 +189,7 @@ async def _asked(home: Path) -> dict[str, Any]:
         dataset = await build_dataset(database, Options(max_pairs_per_chat=None))
         learn = draw.sample(dataset.train, min(LEARNED, len(dataset.train)))
         chosen = draw.sample(dataset.validation, min(HELD_OUT, len(dataset.validation)))
-        drafting, asked = Drafting(database, Voice("http://127.0.0.1", "")), []
+        drafting, asked = Drafting(database, Voice("http://127.0.0.1", ""), _nobody), []
         for example in chosen:
             *plain, reply = example.messages
             context = tuple(Turn(m["role"], m["content"]) for m in plain if m["role"] != "system")

@@ -184,6 +184,11 @@ class Jobs:
             if self._stopping:
                 self._tell(job["id"], "The server stops while it evaluates: the job goes on when it is back.")
                 return
+            # What was not measured does not speak: nobody would know what its owner stopped.
+            job["fine_tuned_model"] = None
+            adapters.remove(published)
+            self._end(job, "cancelled", "Cancelled while it was evaluated; nothing was published.")
+            return
         except Exception as error:  # the voice is trained and published: that is not lost
             if shortage(error, self._home):
                 raise

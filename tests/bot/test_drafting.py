@@ -19,6 +19,10 @@ START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 Said = tuple[bool, str]  # (the owner's, text)
 
 
+async def not_told(text: str) -> None:
+    raise AssertionError(f"the owner has nothing to be told: {text}")
+
+
 async def tell(database: Database, chat_id: int, name: str, days: list[list[Said]], kind: ChatKind) -> None:
     messages, number = [], 0
     for day, said in enumerate(days):
@@ -98,11 +102,11 @@ async def test_unfit_drafts_are_replaced_and_another_chat_s_words_are_not_repeat
     script.reply = lambda asked, i: rounds[len(script.asked) - 1][i]
     voice = Voice(scripted_url, "")
     try:
-        drafted = await Drafting(database, voice).drafts((Turn("user", "what is the plan"),), 10)
+        drafted = await Drafting(database, voice, not_told).drafts((Turn("user", "what is the plan"),), 10)
         assert set(drafted.replies) == {"well ok", "sounds good to me", "not really no"}
         assert len(script.asked) == 3
         script.asked.clear()
-        there = await Drafting(database, voice).drafts((Turn("user", "what is the plan"),), 20)
+        there = await Drafting(database, voice, not_told).drafts((Turn("user", "what is the plan"),), 20)
         assert "the plan is that there is no plan and never was one" in there.replies, "in its own chat it may"
     finally:
         await voice.close()
@@ -111,7 +115,7 @@ async def test_unfit_drafts_are_replaced_and_another_chat_s_words_are_not_repeat
 async def test_a_model_without_words_gives_no_drafts(database: Database, script: Script, scripted_url: str) -> None:
     script.reply = lambda asked, i: ""
     voice = Voice(scripted_url, "")
-    assert (await Drafting(database, voice).drafts((Turn("user", "hm?"),), None)).replies == ()
+    assert (await Drafting(database, voice, not_told).drafts((Turn("user", "hm?"),), None)).replies == ()
     await voice.close()
 
 
@@ -119,6 +123,6 @@ async def test_cut_replies_lose_their_cut_end(database: Database, script: Script
     script.finish_reason = "length"
     script.reply = lambda asked, i: f"Number {'abcdefgh'[i]} it is. And then I wanted to s"
     voice = Voice(scripted_url, "")
-    drafted = await Drafting(database, voice).drafts((Turn("user", "hm?"),), None)
+    drafted = await Drafting(database, voice, not_told).drafts((Turn("user", "hm?"),), None)
     await voice.close()
     assert all(reply.endswith("it is.") for reply in drafted.replies)

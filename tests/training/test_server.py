@@ -241,6 +241,19 @@ async def test_a_running_job_is_cancelled_and_publishes_nothing(
     assert await greedy(api, TINY) == before
 
 
+async def test_a_job_cancelled_in_its_evaluation_leaves_no_voice(client: Connect, model_url: str) -> None:
+    api = client(model_url)
+    job = await start_job(api, epochs=1)
+    async for event in await events(api, job.id):
+        if event.data and "evaluating" in event.data:  # type: ignore[operator]
+            await api.fine_tuning.jobs.cancel(job.id)
+            break
+    assert (await stream(api, job.id))[-1].message == "Cancelled while it was evaluated; nothing was published."
+    ended = await api.fine_tuning.jobs.retrieve(job.id)
+    assert (ended.status, ended.fine_tuned_model) == ("cancelled", None)
+    assert [model.id async for model in api.models.list() if model.id.startswith("likeme-")] == []
+
+
 async def test_a_queued_job_waits_and_can_be_cancelled(client: Connect, model_url: str) -> None:
     api = client(model_url)
     first = await start_job(api, n=64, epochs=200)
