@@ -27,7 +27,7 @@ from training.dataset.split import Dataset
 
 CATCH_UP_SECONDS = 30.0
 UNDER_WAY = ("validating_files", "queued", "running")
-AGAIN_SECONDS, AWAY_SECONDS = 2.0, 900.0  # how often a model server that is away is asked for, and how long
+AGAIN_SECONDS, AWAY_SECONDS = 2.0, 7200.0  # how often a model server that is away is asked for, and how long
 _KEPT = ("stock_valid_loss", "valid_loss", "train_loss", "dollars")  # of a job's events
 EDIT_SECONDS = 3.0  # Telegram allows about one message a second in a chat; edits count
 
