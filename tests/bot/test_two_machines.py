@@ -15,6 +15,7 @@ from bot import voice as voice_page
 from bot import waiting
 from bot.sandbox.server import Sandbox
 from bot.settings import Settings
+from bot.texts import words
 from bot.voice import Voice
 from storage import secretary
 from storage.database import Database
@@ -62,6 +63,7 @@ def cable() -> Iterator[Cable]:
         made.put_back()
         yield made
     finally:
+        subprocess.run(["ip", "link", "del", made.ours], check=False, capture_output=True)
         ip("netns", "del", made.namespace)
 
 
@@ -123,16 +125,21 @@ async def test_a_link_that_is_down_for_a_while_loses_nothing(
         assert "there?" in card.text
 
         cable.pull()
-        told = await owner_hears.after(lambda: world.write(ANNA, OWNER, "and now?"))
-        assert f"The model server at {url} does not answer" in told.text
-        status = await owner_hears.after(lambda: world.send(OWNER, OWNER, "/status"))
+        told = await owner_hears.after(lambda: world.write(ANNA, OWNER, "and now?"), lambda m: "and now?" in m.text)
+        assert words("en")["card_away"] in told.text
+        status = await owner_hears.after(
+            lambda: world.send(OWNER, OWNER, "/status"), lambda m: m.text.startswith("History")
+        )
         assert "Model server: not there" in status.text
     async with running(settings):  # a restart meanwhile
         async with Database.open(home / "history.db") as database:
             waits = await secretary.waiting_in(database, ANNA)
         assert waits is not None
-        card = await owner_hears.after(cable.put_back, lambda m: bool(m.buttons))
-        assert "and now?" in card.text
+        away = words("en")["card_away"]
+        card = await owner_hears.after(
+            cable.put_back, lambda m: "and now?" in m.text and away not in m.text, edits=True
+        )
+        assert card.message_id == told.message_id, "the drafts take the notice's place"
 
 
 async def test_a_link_that_goes_down_while_an_answer_is_awaited_is_noticed(cable: Cable) -> None:
