@@ -363,7 +363,7 @@ async def test_no_thought_and_no_cut_sentence_reaches_the_owner_not_even_while_i
         f"<think>what is {i} to him</think>Fine by {'me us them all'.split()[i]}. And then I wo"
     )
     shown: list[str] = []
-    desk.world.observe(lambda e: shown.append(e.what) if e.kind == "typing" and e.what else None)
+    desk.world.observe(lambda e: shown.append(e.what.text) if e.kind == "typing" and e.what.text else None)
     card = await desk.card(ANNA, "friday?")
     for text in (*shown, card.text):
         assert "think" not in text
