@@ -1,6 +1,7 @@
 """Which of a model's replies may be shown: whole, sayable, in the conversation's script, and unlike each other."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,11 +18,13 @@ TRIES = 3  # rounds of asking
 RUN_WORDS = 8  # of another chat's reply in a row: word for word no longer a turn of phrase
 ALIKE = 80  # of 100: replies that are more alike than this are one
 LINES = 6
+AGAIN = 3  # times the same sentence: a small model going round in circles
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _BEGUN = re.compile(r"<[|/a-z_]*\Z", re.IGNORECASE)  # of a tag, its end not yet there
 _FOREIGN = re.compile(r"<\|?/?[a-z_]+\|?>|^\s*(?:they|you|user|assistant|system) ?:", re.IGNORECASE | re.MULTILINE)
 _MASK = re.compile(r"\[[a-z ]+\]")
 _STUCK = re.compile(r"(.)\1{11,}|(.{2,6}?)\2{9,}|\b(\w+)(?:\W+\3\b){5,}", re.DOTALL | re.IGNORECASE)
+_BETWEEN_SENTENCES = re.compile(r"[.!?…\n]+")
 _SENTENCE_END = re.compile(r".*(?:[!?…)]|(?<!\d)\.)(?=\s|\Z)", re.DOTALL)  # "1." begins something
 
 
@@ -41,7 +44,7 @@ def suitable(drawn: Drawn, context: Sequence[Turn]) -> str | None:
     text = "\n".join(line.strip() for line in text.splitlines() if line.strip())
     if not any(c.isalnum() or ord(c) > 0x2190 for c in text) or text.count("\n") >= LINES:
         return None
-    if _FOREIGN.search(text) or _MASK.search(text) or _STUCK.search(text) or redact(text)[1]:
+    if _FOREIGN.search(text) or _MASK.search(text) or _STUCK.search(text) or _circles(text) or redact(text)[1]:
         return None
     return text if _same_script(text, context) and not _echoes(text, context) else None
 
@@ -60,6 +63,11 @@ def different(replies: Sequence[str], n: int) -> list[str]:
             kept.append(reply)
     kept = kept[:n]
     return sorted(kept, key=lambda reply: -sum(_likeness(reply, other) for other in replies))
+
+
+def _circles(text: str) -> bool:
+    sentences = Counter(map(normalised, _BETWEEN_SENTENCES.split(text)))
+    return any(times >= AGAIN and " " in sentence for sentence, times in sentences.items())
 
 
 def _without_cut_end(text: str) -> str:
