@@ -369,10 +369,11 @@ def demo(
 ) -> None:
     """The whole job on this machine, in a messenger in the browser: import, drafts, training, a blind quiz."""
     from bot.demo import main
+    from bot.stage import until_stopped
 
     if once and not script:
         raise BadInput("--once with --no-script: there would be nothing to wait for.")
-    asyncio.run(main(home, history, once=once, script=script))
+    until_stopped(main(home, history, once=once, script=script))
 
 
 @app.command(epilog=_examples("likeme sandbox", "likeme sandbox --port 8970 --script > box.env"))
@@ -382,10 +383,10 @@ def sandbox(
     home: Annotated[Path, typer.Option("--home", help="Where its key is put.")] = Path("data/sandbox"),
 ) -> None:
     """A Telegram in a box to try things in: prints what .env needs to lead likeme there; Ctrl-C ends it."""
-    from bot.stage import serve
+    from bot.stage import serve, until_stopped
 
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    asyncio.run(serve(home, script=script, port=port))
+    until_stopped(serve(home, script=script, port=port))
 
 
 def _choose_base(model: str | None) -> None:

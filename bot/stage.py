@@ -2,13 +2,15 @@
 
 import asyncio
 import os
+import signal
 import sys
 import webbrowser
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from bot import account, printing
 from bot.history import now
@@ -27,6 +29,21 @@ from storage.ingest.export import import_export
 KEY = "mtproto.pem"
 ALL = 10**6  # messages of a chat
 BURST_SECONDS = 2  # friends who are written for make short pauses
+
+
+def until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Run it to its end, or until Ctrl-C or SIGTERM; the processes that it began end with it."""
+
+    async def stoppable() -> None:
+        task = asyncio.ensure_future(work)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        await task
+
+    try:
+        asyncio.run(stoppable())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 @asynccontextmanager

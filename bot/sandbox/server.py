@@ -7,8 +7,8 @@ async with Sandbox.start(world) as sandbox:
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import uvicorn
@@ -35,6 +35,7 @@ class _Updates:
         self._next = 1
         self._arrived = asyncio.Condition()
         self._reader: object | None = None
+        self._closing = False
         world.observe(self._take)
 
     def _take(self, event: Event) -> None:
@@ -58,13 +59,18 @@ class _Updates:
         allowed = p.get("allowed_updates") or []
         try:
             async with asyncio.timeout(float(p.get("timeout", 0))), self._arrived:
-                await self._arrived.wait_for(lambda: self._reader is not me or self._wanted(allowed))
+                await self._arrived.wait_for(lambda: self._closing or self._reader is not me or self._wanted(allowed))
         except TimeoutError:
             pass
         if self._reader is not me:
             raise Refusal(409, "Conflict: terminated by other getUpdates request; make sure that only one bot "
                                "instance is running")  # fmt: skip
         return self._wanted(allowed)[: int(p.get("limit", 100))]
+
+    async def close(self) -> None:
+        """Let whoever waits go, with what there is."""
+        self._closing = True
+        await self._wake()
 
     def _wanted(self, allowed: list[str]) -> list[dict[str, Any]]:
         return [body for body in self._pending.values() if not allowed or not allowed_out(body, allowed)]
@@ -73,6 +79,15 @@ class _Updates:
 def allowed_out(body: dict[str, Any], allowed: list[str]) -> bool:
     """Whether an update is of none of the allowed types."""
     return not any(name in body for name in allowed)
+
+
+class _Guest(uvicorn.Server):
+    """A server in somebody else's process, who hears its signals himself and ends what he began in his own order."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None."""
+        yield
 
 
 class Sandbox:
@@ -102,8 +117,7 @@ class Sandbox:
         config = uvicorn.Config(
             Starlette(routes=routes), log_level="error", timeout_graceful_shutdown=1, lifespan="off"
         )
-        server = uvicorn.Server(config)
-        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        server = _Guest(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             while not server.started:  # noqa: ASYNC110 - uvicorn offers no event for it
@@ -111,6 +125,8 @@ class Sandbox:
             yield sandbox
         finally:
             sandbox.page.close()
+            for updates in sandbox._updates.values():
+                await updates.close()
             server.should_exit = True
             await task
 
