@@ -142,7 +142,8 @@ class _Share:
         self._tell, self._size, self._done = tell, size, 0
 
     def at(self, further: int) -> None:
-        self._tell(self._done + further, self._size)
+        done = self._done + further
+        self._tell(done, max(done, self._size))  # what is written meanwhile makes it more than was seen at first
 
     def add(self, further: int) -> None:
         self._done += further
