@@ -8,7 +8,7 @@ from bot.sandbox.world import Event, Message, World
 from bot.texts import say
 from storage.errors import ModelError
 
-SECONDS = 300.0  # a small model on a busy machine takes its time
+SECONDS = 1200.0  # a small model on a busy machine takes its time: 300 were too few beside a whole test run
 DRAFT_SECONDS = 90.0  # after which nothing may come any more: the model can have found no words
 
 
