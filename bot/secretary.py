@@ -4,7 +4,7 @@ import time
 
 from telegram import BusinessConnection, Message, Update
 
-from bot import cards, incoming
+from bot import cards, incoming, sending
 from bot.context import Context, Services
 from bot.history import now
 from bot.refused import refuse
@@ -39,15 +39,20 @@ async def written(update: Update, context: Context) -> None:
     if not await _is_ours(services, message):
         return
     own = message.from_user is not None and message.from_user.id == services.settings.owner_id
+    settled = None
     async with services.database.transaction():
         await incoming.keep(services.database, message, services.settings.owner_id)
         if message.sender_business_bot is not None:
-            await _note_echo(services, message)
+            settled = await _note_echo(services, message)
         elif own:
             await secretary.no_longer(services.database, message.chat.id)
         else:
             await _let_wait(services, message)
     services.waiting.wake()
+    if settled is not None and settled.draft_id not in services.being_sent:
+        card = await secretary.find_card(services.database, settled.draft_id)
+        if card is not None:
+            await cards.show(services, card)
     if own and message.sender_business_bot is None:
         await cards.answered(services, message.chat.id, message.text or message.caption or "")
 
@@ -121,24 +126,14 @@ async def _let_wait(services: Services, message: Message) -> None:
     await services.waiting.add(job)
 
 
-async def _note_echo(services: Services, message: Message) -> None:
-    """What we sent comes back: known by now, unless we were stopped before Telegram's answer reached us."""
+async def _note_echo(services: Services, message: Message) -> Draft | None:
+    """What we sent comes back: known by now, unless we were stopped before Telegram's answer reached us.
+
+    The draft, if that settled it.
+    """
     for draft in await drafts.being_sent(services.database):
-        lines = draft.lines
         known = await drafts.sent_lines(services.database, draft.draft_id)
-        line = next((i for i, text in enumerate(lines) if i not in known and text == message.text), None)
+        line = next((i for i, text in enumerate(draft.lines) if i not in known and text == message.text), None)
         if draft.chat_id == message.chat.id and line is not None:
-            await drafts.note_sent(
-                services.database, draft.draft_id, line, message.chat.id, message.message_id, own_words=_is_own(draft)
-            )
-            if known | {line} == set(range(len(lines))):
-                await drafts.settle(services.database, draft.draft_id, _ending(draft), now())
-            return
-
-
-def _is_own(draft: Draft) -> bool:
-    return draft.edited is not None
-
-
-def _ending(draft: Draft) -> drafts.State:
-    return "edited" if _is_own(draft) else "sent"
+            return draft if await sending.note(services, draft, line, message.message_id) else None
+    return None

@@ -75,7 +75,7 @@ async def _guarded(services: Services, card: Card, draft: Draft) -> None:
         refusal = await _refusal(services, card)
         if refusal is None:
             await _send(services, card, draft)
-            await _settle(services, card, draft)
+            await cards.show(services, (await secretary.find_card(services.database, card.draft_id)) or card)
         else:
             await _not_sent(services, card, refusal)
     except BadRequest as error:
@@ -118,18 +118,16 @@ async def _send(services: Services, card: Card, draft: Draft) -> None:
         message = await bot.send_message(text=line, **to)
         async with services.database.transaction():
             await incoming.keep(services.database, message, services.settings.owner_id)
-            own = draft.edited is not None
-            await drafts.note_sent(
-                services.database, draft.draft_id, number, card.chat_id, message.message_id, own_words=own
-            )
+            await note(services, draft, number, message.message_id)
 
 
-async def _settle(services: Services, card: Card, draft: Draft) -> None:
-    async with services.database.transaction():
-        ending: drafts.State = "edited" if draft.edited is not None else "sent"
-        await drafts.settle(services.database, draft.draft_id, ending, now())
-        await secretary.no_longer(services.database, card.chat_id)
-    await cards.show(services, (await secretary.find_card(services.database, card.draft_id)) or card)
+async def note(services: Services, draft: Draft, line: int, message_id: int) -> bool:
+    """A line stands in the friend's chat; inside a transaction. Whether it was the last: then he waits no longer."""
+    assert draft.chat_id is not None
+    last = await drafts.note_line(services.database, draft, line, message_id, now())
+    if last:
+        await secretary.no_longer(services.database, draft.chat_id)
+    return last
 
 
 async def _not_sent(services: Services, card: Card, key: str, detail: str = "") -> None:

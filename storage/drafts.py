@@ -131,6 +131,19 @@ async def note_sent(
         )
 
 
+async def note_line(database: Database, draft: Draft, line: int, message_id: int, now: datetime) -> bool:
+    """A line of a claimed draft stands in its chat; with the last one the draft is settled, at the same moment.
+
+    Inside a transaction. Whether that was the last.
+    """
+    assert draft.chat_id is not None
+    own = draft.edited is not None
+    await note_sent(database, draft.draft_id, line, draft.chat_id, message_id, own_words=own)
+    if await sent_lines(database, draft.draft_id) != set(range(len(draft.lines))):
+        return False
+    return await settle(database, draft.draft_id, "edited" if own else "sent", now)
+
+
 async def own_words_stay_own(database: Database) -> None:
     """Telegram marks all that the bot sent; what the owner had worded himself is his. Inside a transaction, after
     messages of the account were stored."""

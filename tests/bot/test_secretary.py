@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -416,6 +416,45 @@ async def test_a_stop_while_sending_never_sends_twice(sandbox: Sandbox, settings
         world.tap(OWNER, card, "send the rest")
         await desk.draft(1, "sent")
         assert desk.said_to(ANNA) == ["first line", "second line"]
+
+
+async def test_what_was_sent_when_the_bot_was_stopped_is_settled_by_its_echo(
+    sandbox: Sandbox, settings: Settings
+) -> None:
+    world: World = sandbox.world
+    world.send(OWNER, OWNER, "/start")
+    async with at_the_desk(sandbox, settings) as desk:
+        connection = await desk.connect()
+        card = await desk.card(ANNA, "friday?")
+        async with asyncio.timeout(10):
+            while await secretary.card_at(desk.services.database, card.message_id) is None:
+                await asyncio.sleep(0.01)
+        # As kill -9 leaves it: claimed, at Telegram, its answer never heard.
+        async with desk.services.database.transaction():
+            assert await drafts.claim(desk.services.database, 1, None, "in my own words", datetime.now(UTC))
+    world.post(OWNER, world.between(OWNER, ANNA).chat_id, text="in my own words", business_bot=connection.bot)
+    async with at_the_desk(sandbox, settings) as desk:
+        await desk.draft(1, "edited")
+        await desk.until(lambda: "Sent to Anna." in card.text)
+        assert desk.said_to(ANNA) == ["in my own words"]
+
+
+async def test_a_line_is_known_and_its_draft_settled_at_one_moment(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, asked = drafts.settle, []
+
+    async def dies_first(*given: Any, **options: Any) -> bool:
+        asked.append(given)
+        if len(asked) == 1:
+            raise RuntimeError("as if killed here")
+        return await plain(*given, **options)
+
+    card = await desk.card(ANNA, "friday?")
+    monkeypatch.setattr(drafts, "settle", dies_first)
+    desk.world.tap(OWNER, card, "1")
+    await desk.draft(1, "sent")  # the other of answer and echo does it: neither left half of it behind
+    assert len(desk.said_to(ANNA)) == 1
 
 
 async def test_another_person_s_connection_is_none_of_the_bot_s_business(desk: Desk, script: Script) -> None:
