@@ -18,6 +18,7 @@ from typing import Any
 
 from bot.alone import BOT, alone
 from bot.backup import CHUNK, DATABASE, MANIFEST
+from bot.writing import write_private
 from storage import copying
 from storage.copying import Copied
 from storage.errors import BadInput, StorageError
@@ -109,12 +110,7 @@ def _swap(home: Path, incoming: Path, now: datetime, *, keep_sign_in: bool) -> P
     out = [path.name for path in home.iterdir() if path.name not in stays and not path.name.startswith(ASIDE)]
     into = sorted((path.name for path in incoming.iterdir()), key=lambda name: name == DATABASE)
     moves = {"aside": aside.name, "incoming": incoming.name, "out": out, "in": into}
-    part = home / f"{MOVES}.part"
-    with part.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(moves))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, home / MOVES)
+    write_private(home / MOVES, json.dumps(moves).encode())
     finish(home)
     return aside if aside.exists() else None
 

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from storage.durable import write_private
 from storage.errors import BadInput
 from training.dataset.render import Message
 
@@ -80,21 +80,6 @@ def parse(content: bytes) -> list[list[Message]]:
     if not examples:
         raise BadInput('The file holds no example: upload JSONL, one {"messages": […]} a line.')
     return examples
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write whole or not at all, readable by the owner alone."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _example(line: str, number: int) -> list[Message]:

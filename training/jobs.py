@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from storage.durable import write_private
 from storage.errors import LikemeError, ModelError
 from training import adapters
 from training.accelerator import Accelerator
@@ -20,7 +21,7 @@ from training.adapters import Version, training_files
 from training.engine import checkpoint, loop, parallel, recipe
 from training.engine.model import Base
 from training.evaluation.versions import measure
-from training.files import Files, parse, write_private
+from training.files import Files, parse
 from training.protocol import SamplingParams
 from training.shortage import PAUSES_SECONDS, relieve, shortage
 
