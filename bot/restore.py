@@ -83,6 +83,7 @@ def finish(home: Path) -> None:
     except (OSError, ValueError):
         return
     aside, incoming = home / moves["aside"], home / moves["incoming"]
+    aside.mkdir(mode=0o700, exist_ok=True)
     for name in moves["out"]:  # while one of these is to be moved, nothing has come in yet
         if not (aside / name).exists() and (home / name).exists():
             os.rename(home / name, aside / name)
@@ -105,7 +106,6 @@ def remove_aside(home: Path) -> None:
 def _swap(home: Path, incoming: Path, now: datetime, *, keep_sign_in: bool) -> Path | None:
     """Set the home's content aside and put `incoming`'s in its place; where the former lies, if there was any."""
     aside = home / f"{ASIDE}{now:%Y%m%d-%H%M%S-%f}"
-    aside.mkdir(mode=0o700)
     stays = set(STAYS) - (set() if keep_sign_in else set(SIGN_IN))
     out = [path.name for path in home.iterdir() if path.name not in stays and not path.name.startswith(ASIDE)]
     into = sorted((path.name for path in incoming.iterdir()), key=lambda name: name == DATABASE)
