@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ class Files:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._writing = threading.Lock()  # uploads come in threads, and two of the same content are one file
 
     def add(self, content: bytes, filename: str, purpose: str) -> File:
         """Check and keep a file. BadInput names the first line that is no example."""
@@ -44,8 +46,9 @@ class Files:
         name = f"file-{hashlib.sha256(content).hexdigest()[:24]}"
         file = File(name, len(content), int(time.time()), Path(filename).name, purpose)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_private(self._folder / f"{name}.jsonl", content)
-        write_private(self._folder / f"{name}.json", json.dumps(asdict(file)).encode())
+        with self._writing:
+            write_private(self._folder / f"{name}.jsonl", content)
+            write_private(self._folder / f"{name}.json", json.dumps(asdict(file)).encode())
         return file
 
     def get(self, file_id: str) -> File | None:
