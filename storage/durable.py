@@ -33,6 +33,11 @@ def write_private(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def scraps(folder: Path) -> list[Path]:
+    """What killed writers have left in a folder and below it."""
+    return list(folder.rglob(".*.part"))
+
+
 def flush(path: Path) -> None:
     """Have the disk keep a file's content, or a folder's names."""
     descriptor = os.open(path, os.O_RDONLY)
