@@ -5,11 +5,11 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -21,8 +21,8 @@ from bot.settings import Settings
 from bot.texts import words
 from storage import runs
 from storage.database import Database
-from tests.bot.conftest import Listener, running, small_history
-from tests.sandbox_fixtures import OWNER, TOKEN
+from tests.bot.conftest import Listener, running
+from tests.sandbox_fixtures import OWNER
 from tests.voice_fixtures import REPLIES
 
 pytestmark = pytest.mark.slow
@@ -80,19 +80,15 @@ async def engine() -> Engine:
 
 
 @pytest_asyncio.fixture
-async def settings(sandbox: Sandbox, engine: Engine, tmp_path: Path) -> AsyncIterator[Settings]:
-    """An exported voice runs elsewhere; the bot knows where, and its name there."""
-    await small_history(tmp_path / "home")
+async def model_url(engine: Engine) -> AsyncIterator[str]:
     async with started(engine) as url:
-        yield Settings(
-            bot_token=TOKEN,
-            owner_id=OWNER,
-            bot_api_url=sandbox.url,
-            model_url=url,
-            model_token=KEY,
-            model_name=VOICE,
-            likeme_home=tmp_path / "home",
-        )
+        yield url
+
+
+@pytest_asyncio.fixture
+async def settings(settings: Settings) -> Settings:
+    """An exported voice runs elsewhere; the bot knows its name there."""
+    return settings.model_copy(update={"model_token": SecretStr(KEY), "model_name": VOICE})
 
 
 async def note(settings: Settings) -> None:
