@@ -144,10 +144,9 @@ class Jobs:
         """Do a job, or what is left of it. What is short, if something is that may come back."""
         try:
             with self._lock:
+                if job["id"] in self._cancelled and job["status"] not in ENDED:
+                    self._cancel(job, "Cancelled; nothing was published.")
                 if job["status"] in ENDED or self._stopping:
-                    return None
-                if job["id"] in self._cancelled:
-                    self._end(job, "cancelled", "Cancelled; nothing was published.")
                     return None
                 job["status"] = "running"
                 self._save(job)
@@ -182,13 +181,10 @@ class Jobs:
         try:
             self._evaluate(job, base, published, held_out)
         except _Left:
-            if self._stopping:
+            if job["id"] not in self._cancelled:
                 self._tell(job["id"], "The server stops while it evaluates: the job goes on when it is back.")
                 return
-            # What was not measured does not speak: nobody would know what its owner stopped.
-            job["fine_tuned_model"] = None
-            adapters.remove(published)
-            self._end(job, "cancelled", "Cancelled while it was evaluated; nothing was published.")
+            self._cancel(job, "Cancelled while it was evaluated; nothing was published.")
             return
         except Exception as error:  # the voice is trained and published: that is not lost
             if shortage(error, self._home):
@@ -342,6 +338,14 @@ class Jobs:
                 self._save(job)
             except OSError as error:  # after a restart it is found half-done, and ended once more
                 log.warning("the end of %s was not written: %s", job["id"], error.strerror)
+
+    def _cancel(self, job: Job, message: str) -> None:
+        """What was not measured does not speak: nobody would know what its owner stopped."""
+        published = self._published(job)
+        if published is not None:
+            job["fine_tuned_model"] = None
+            adapters.remove(published)
+        self._end(job, "cancelled", message)
 
     def _save(self, job: Job) -> None:
         folder = self._runs / job["id"]
