@@ -84,6 +84,11 @@ def find(adapters: Path, name: str) -> Version | None:
     return next((version for version in versions(adapters) if version.name == name), None)
 
 
+def of_job(adapters: Path, job_id: str) -> Version | None:
+    """The version that a training job has published, or None."""
+    return next((version for version in versions(adapters) if version.manifest.get("job") == job_id), None)
+
+
 def training_files(version: Version) -> list[str]:
     """The ids of all files that it learned from, those of the voices it went on from included."""
     return [*version.manifest.get("earlier_files", []), version.manifest["training_file"]]

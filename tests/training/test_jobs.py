@@ -26,13 +26,13 @@ class Server:
 
     @property
     def job(self) -> dict[str, Any]:
-        job = self.jobs.get(self.job_id)
+        job = self.jobs.records.get(self.job_id)
         assert job is not None
         return job
 
     def told(self, what: str) -> None:
         """Until it is said."""
-        while not any(what in event["message"] for event in self.jobs.events(self.job_id)):
+        while not any(what in event["message"] for event in self.jobs.records.events(self.job_id)):
             time.sleep(0.01)
 
     def is_cancelled(self) -> None:
@@ -58,7 +58,7 @@ def test_a_voice_whose_evaluation_waits_for_the_card_goes_with_its_job(
     def full(*_: Any, **__: Any) -> None:
         raise OutOfMemory("somebody plays")
 
-    monkeypatch.setattr("training.jobs.measure", full)
+    monkeypatch.setattr("training.fine_tuning.measure", full)
     server.told("The next try")
     server.jobs.cancel(server.job_id)
     server.told("Cancelled")
