@@ -10,7 +10,7 @@ import pytest_asyncio
 from bot import sending
 from bot.context import App, Services
 from bot.sandbox.server import Sandbox
-from bot.sandbox.world import Connection, Message
+from bot.sandbox.things import Connection, Message
 from bot.settings import Settings
 from storage import drafts
 from storage.drafts import Draft

@@ -20,7 +20,8 @@ from bot.sandbox import wire
 from bot.sandbox.botapi import BotApi, Faults, Refusal
 from bot.sandbox.guest import address, listening, served
 from bot.sandbox.page.routes import Page
-from bot.sandbox.world import Event, User, World
+from bot.sandbox.things import Event, User
+from bot.sandbox.world import World
 
 Exchange = Callable[[str, dict[str, Any], dict[str, Any]], None]  # (method, parameters, whole answer)
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 from bot.application import build
 from bot.context import App, Services
 from bot.sandbox.server import Sandbox
-from bot.sandbox.world import Event, Message
+from bot.sandbox.things import Event, Message
 from bot.settings import Settings
 from storage import history
 from storage.database import Database

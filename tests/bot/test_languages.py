@@ -9,7 +9,7 @@ import pytest
 from bot.application import build
 from bot.context import App
 from bot.sandbox.server import Sandbox
-from bot.sandbox.world import Message
+from bot.sandbox.things import Message
 from bot.settings import Settings
 from bot.texts import LANGUAGES, words
 from storage import invitations, quizzes

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.sandbox.server import Sandbox
-from bot.sandbox.world import Message
+from bot.sandbox.things import Message
 from storage import history
 from tests.bot.conftest import BOT, until
 from tests.desk_fixtures import Desk, labels

@@ -8,7 +8,8 @@ import pytest
 
 from bot import sending
 from bot.sandbox.server import Sandbox
-from bot.sandbox.world import Event, Message, World
+from bot.sandbox.things import Event, Message
+from bot.sandbox.world import World
 from bot.settings import Settings
 from storage import drafts, history, secretary
 from storage.database import Database

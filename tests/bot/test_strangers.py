@@ -20,7 +20,7 @@ from bot import languages, overview, play, refused, secretary
 from bot.application import build
 from bot.context import App, Services
 from bot.sandbox.server import Sandbox
-from bot.sandbox.world import Option, Poll
+from bot.sandbox.things import Option, Poll
 from bot.settings import Settings
 from storage import invitations, quizzes
 from tests.bot.conftest import BOT, Listener, services_of, until
