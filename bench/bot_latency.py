@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bot.sandbox.server import Sandbox  # noqa: E402
-from bot.sandbox.world import Event, World  # noqa: E402
+from bot.sandbox.things import Event  # noqa: E402
+from bot.sandbox.world import World  # noqa: E402
 from storage import history  # noqa: E402
 from storage.database import Database  # noqa: E402
 from storage.records import Account, Chat, ChatKind, Message, MessageKind  # noqa: E402

@@ -204,7 +204,7 @@ def _train(learn: list[Any]) -> None:
     """By the base model's own recipe, whatever the device."""
     from training.engine import loop, recipe
     from training.engine.model import EMBEDDED
-    from training.jobs import default_recipe
+    from training.fine_tuning import default_recipe
 
     base = _base()
     name = os.environ.get("RECIPE") or ("embedded" if base.name == EMBEDDED else default_recipe(base))

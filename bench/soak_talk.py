@@ -12,7 +12,7 @@ from typing import Any
 from bench.soak_books import Books, rows
 from bench.soak_process import Process, until
 from bot.sandbox.server import Sandbox
-from bot.sandbox.world import Event, Message, Poll
+from bot.sandbox.things import Event, Message, Poll
 from bot.versions import KEPT
 from storage import invitations, quizzes
 from storage.database import Database

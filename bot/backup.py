@@ -9,7 +9,6 @@ file with its checksum: what has no manifest is no backup.
 import hashlib
 import io
 import json
-import os
 import tarfile
 import tempfile
 import time
@@ -18,9 +17,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from storage import copying
+from storage.durable import replacing
 from storage.errors import BadInput, StorageError
 
 MANIFEST, DATABASE = "manifest.json", "history.db"
@@ -49,20 +49,17 @@ def back_up(home: Path, out: Path, now: datetime, on_progress: Progress) -> Made
         raise BadInput(f"{out} is there already: name another file, backups are not overwritten.")
     if not out.parent.is_dir():
         raise BadInput(f"There is no folder {out.parent}: make it, or name another file.")
-    part = out.with_name(f".{out.name}.part")
     try:
         # Beside the backup: there is room for it, or there is none for the backup either.
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".likeme-backup-") as scratch:
-            snapshot = Path(scratch) / DATABASE
-            made = _write(home, snapshot, part, now, _Share(on_progress, _size(home)))
-        os.replace(part, out)
-        _flush(out.parent)
+        with (
+            replacing(out) as file,
+            tempfile.TemporaryDirectory(dir=out.parent, prefix=".likeme-backup-") as scratch,
+        ):
+            messages, files = _write(home, Path(scratch) / DATABASE, file, now, _Share(on_progress, _size(home)))
     except OSError as error:
         raise StorageError(f"The backup could not be written ({error.strerror}): {out.parent} needs more room, "
                            "or is not yours to write. Nothing of it was left there.") from error  # fmt: skip
-    finally:
-        part.unlink(missing_ok=True)
-    return Made(out, made.files, out.stat().st_size, made.messages)
+    return Made(out, files, out.stat().st_size, messages)
 
 
 def default_name(now: datetime) -> str:
@@ -70,24 +67,21 @@ def default_name(now: datetime) -> str:
     return f"likeme-{now:%Y-%m-%d-%H%M}.tar.gz"
 
 
-def _write(home: Path, snapshot: Path, part: Path, now: datetime, share: "_Share") -> Made:
+def _write(home: Path, snapshot: Path, file: BinaryIO, now: datetime, share: "_Share") -> tuple[int, int]:
+    """How many messages were packed, and how many files."""
     size = (home / DATABASE).stat().st_size
     copying.copy(home / DATABASE, snapshot, lambda done: share.at(int(done * size)))
     share.add(size)
     found = copying.look(snapshot)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     files: dict[str, Any] = {}
-    with os.fdopen(descriptor, "wb") as raw:
-        with tarfile.open(fileobj=raw, mode="w:gz", compresslevel=1) as archive:
-            for path, name in ((snapshot, DATABASE), *_members(home)):
-                noted = _add(archive, path, name, share)
-                if noted is not None:
-                    files[name] = noted
-            manifest = {"likeme": version("likeme"), "schema": found.schema, "made": now.isoformat(), "files": files}
-            _add_bytes(archive, json.dumps(manifest, indent=1).encode(), MANIFEST)
-        raw.flush()
-        os.fsync(raw.fileno())
-    return Made(part, len(files), 0, found.messages)
+    with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as archive:
+        for path, name in ((snapshot, DATABASE), *_members(home)):
+            noted = _add(archive, path, name, share)
+            if noted is not None:
+                files[name] = noted
+        manifest = {"likeme": version("likeme"), "schema": found.schema, "made": now.isoformat(), "files": files}
+        _add_bytes(archive, json.dumps(manifest, indent=1).encode(), MANIFEST)
+    return found.messages, len(files)
 
 
 def _members(home: Path) -> Iterator[tuple[Path, str]]:
@@ -153,11 +147,3 @@ class _Share:
 def _size(home: Path) -> int:
     """The database is gone over twice: copied, then packed."""
     return 2 * (home / DATABASE).stat().st_size + sum(path.stat().st_size for path, _ in _members(home))
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,7 @@ from bot.settings import Settings
 from bot.texts import say
 from storage import forgetting, history
 from storage.database import Database
+from storage.durable import scraps
 from storage.errors import BadInput
 from storage.history import ChatCount
 from storage.records import Chat, ChatKind
@@ -72,6 +73,7 @@ async def forget(settings: Settings, database: Database, chat_id: int) -> forget
     await forgetting.scrub(database)
     await asyncio.to_thread(_remove_training_sets, settings.likeme_home, chat_id)
     await asyncio.to_thread(_remove_evaluations, settings.likeme_home)
+    await asyncio.to_thread(_remove_scraps, settings.likeme_home)
     await asyncio.to_thread(restore.remove_aside, settings.likeme_home)
     return gone
 
@@ -89,8 +91,8 @@ def _remove_training_sets(home: Path, chat_id: int) -> None:
         lines = index.read_bytes().splitlines() if index.is_file() else []
         if not any(json.loads(line)["chat_id"] == chat_id for line in lines):
             continue
-        for name in ("train.jsonl", "validation.jsonl"):
-            uploaded = f"file-{hashlib.sha256((folder / name).read_bytes()).hexdigest()[:24]}"
+        for part in [folder / name for name in ("train.jsonl", "validation.jsonl") if (folder / name).is_file()]:
+            uploaded = f"file-{hashlib.sha256(part.read_bytes()).hexdigest()[:24]}"
             for copy in (home / "files").glob(f"{uploaded}.json*"):
                 copy.unlink()
         shutil.rmtree(folder)
@@ -105,6 +107,12 @@ def _remove_evaluations(home: Path) -> None:
         if json.loads(note.read_text(encoding="utf-8")).get("purpose") == "fine-tune-results":
             note.with_suffix(".jsonl").unlink(missing_ok=True)
             note.unlink()
+
+
+def _remove_scraps(home: Path) -> None:
+    """Whose words a killed server was writing, nobody can say."""
+    for scrap in (*scraps(home / "files"), *scraps(home / "adapters")):
+        scrap.unlink(missing_ok=True)
 
 
 async def chats(update: Update, context: Context) -> None:

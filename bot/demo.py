@@ -21,7 +21,7 @@ from bot.sandbox import cast, sample
 from bot.sandbox.box import Box
 from bot.sandbox.friends import Friend, Friends
 from bot.sandbox.owner import Owner
-from bot.sandbox.world import Message
+from bot.sandbox.things import Message
 from bot.statistics import Share
 from bot.texts import duration
 from bot.voice import Event, Voice, speaking

@@ -79,11 +79,11 @@ def spread(items: Sequence[Item], n: int) -> tuple[Item, ...]:
 
 
 def save_dataset(dataset: Dataset, folder: Path) -> Path:
-    """Write train.jsonl, validation.jsonl, index.jsonl and, last, manifest.json."""
+    """Write index.jsonl, by which a forgotten chat's words are found, train.jsonl, validation.jsonl, manifest.json."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_private(folder / "index.jsonl", dataset.index_jsonl())
     write_private(folder / "train.jsonl", dataset.train_jsonl())
     write_private(folder / "validation.jsonl", dataset.validation_jsonl())
-    write_private(folder / "index.jsonl", dataset.index_jsonl())
     write_private(folder / "manifest.json", json.dumps(dataset.manifest, indent=2, ensure_ascii=False).encode())
     return folder
 

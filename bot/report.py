@@ -1,12 +1,13 @@
 """The page that a demo run leaves behind: one self-contained HTML file."""
 
 import base64
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import jinja2
+
+from bot.writing import write_private
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Report:
 
 
 def write(report: Report, path: Path) -> None:
-    """Write the page to `path`, whole or not at all."""
+    """Write the page to `path`. StorageError where the disk does not take it."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bot", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -65,6 +66,4 @@ def write(report: Report, path: Path) -> None:
     for chart in ("loss_curve", "standings_chart"):
         fields[chart] = base64.b64encode(fields[chart]).decode()
     page = environment.get_template("report.html.j2").render(fields)
-    part = path.with_suffix(".part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, path)
+    write_private(path, page.encode())

@@ -18,6 +18,7 @@ from typing import Any
 
 from bot.alone import BOT, alone
 from bot.backup import CHUNK, DATABASE, MANIFEST
+from bot.writing import write_private
 from storage import copying
 from storage.copying import Copied
 from storage.errors import BadInput, StorageError
@@ -82,6 +83,7 @@ def finish(home: Path) -> None:
     except (OSError, ValueError):
         return
     aside, incoming = home / moves["aside"], home / moves["incoming"]
+    aside.mkdir(mode=0o700, exist_ok=True)
     for name in moves["out"]:  # while one of these is to be moved, nothing has come in yet
         if not (aside / name).exists() and (home / name).exists():
             os.rename(home / name, aside / name)
@@ -104,17 +106,11 @@ def remove_aside(home: Path) -> None:
 def _swap(home: Path, incoming: Path, now: datetime, *, keep_sign_in: bool) -> Path | None:
     """Set the home's content aside and put `incoming`'s in its place; where the former lies, if there was any."""
     aside = home / f"{ASIDE}{now:%Y%m%d-%H%M%S-%f}"
-    aside.mkdir(mode=0o700)
     stays = set(STAYS) - (set() if keep_sign_in else set(SIGN_IN))
     out = [path.name for path in home.iterdir() if path.name not in stays and not path.name.startswith(ASIDE)]
     into = sorted((path.name for path in incoming.iterdir()), key=lambda name: name == DATABASE)
     moves = {"aside": aside.name, "incoming": incoming.name, "out": out, "in": into}
-    part = home / f"{MOVES}.part"
-    with part.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(moves))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, home / MOVES)
+    write_private(home / MOVES, json.dumps(moves).encode())
     finish(home)
     return aside if aside.exists() else None
 

@@ -15,7 +15,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("c
 DESKTOP, PHONE = {"width": 1100, "height": 720}, {"width": 390, "height": 760}
 
 
-class Desk:
+class Windows:
     """The page, opened as often as a test has people before it. What goes wrong in a page fails the test."""
 
     def __init__(self, sandbox: Sandbox, browser: Any) -> None:
@@ -46,11 +46,11 @@ async def browser() -> AsyncIterator[Any]:
 
 
 @pytest_asyncio.fixture
-async def desk(sandbox: Sandbox, browser: Any) -> AsyncIterator[Desk]:
+async def windows(sandbox: Sandbox, browser: Any) -> AsyncIterator[Windows]:
     """The small world's page; everybody in it has found the bot."""
     for user in [user for user in sandbox.world.users.values() if not user.is_bot]:
         sandbox.world.private(user.user_id)
-    found = Desk(sandbox, browser)
+    found = Windows(sandbox, browser)
     yield found
     assert found.faults == []
 

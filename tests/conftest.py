@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.sandbox_fixtures",
     "tests.model_fixtures",
     "tests.voice_fixtures",
+    "tests.desk_fixtures",
     "tests.mtproto_fixtures",
     "tests.small_disk",
     "tests.wire",

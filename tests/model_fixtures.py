@@ -1,18 +1,17 @@
 """Models for the tests: a tiny random one with SmolLM2's real tokenizer, and a server in front of it."""
 
-import asyncio
 import importlib.util
-import socket
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 import torch
-import uvicorn
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from bot.sandbox.guest import served
 from training.engine.model import Base, prepared
 from training.server import build
 from training.serving import Serving
@@ -68,21 +67,6 @@ async def model_url(tmp_path: Path, smollm2_tokenizer: Any) -> AsyncIterator[str
         yield url
 
 
-class serve:
-    """Run a model server on a free port while the block runs."""
-
-    def __init__(self, serving: Serving, token: str = "") -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        config = uvicorn.Config(build(serving, token), log_level="error", timeout_graceful_shutdown=1)
-        self._server = uvicorn.Server(config)
-
-    async def __aenter__(self) -> str:
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
-        while not self._server.started:
-            await asyncio.sleep(0.01)
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        await self._task
+def serve(serving: Serving, token: str = "") -> AbstractAsyncContextManager[str]:
+    """Run a model server on a free port while the block runs; its address."""
+    return served(build(serving, token))

@@ -1,5 +1,6 @@
 """A running MTProto server over the small world, and settings that lead to it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,10 +8,13 @@ import pytest
 import pytest_asyncio
 
 from bot import account
+from bot.context import App, Services
 from bot.sandbox.mtproto.accounts import Account
 from bot.sandbox.mtproto.server import API_HASH, API_ID, MtprotoServer
+from bot.sandbox.server import Sandbox
 from bot.settings import Settings
 from storage.records import Account as Owner
+from tests.bot.conftest import services_of, until
 from tests.sandbox_fixtures import OWNER, small_world
 
 PHONE, PASSWORD = "447700900001", "correct horse"
@@ -50,6 +54,14 @@ async def telegram() -> AsyncIterator[MtprotoServer]:
         yield running
 
 
+@pytest_asyncio.fixture
+async def mtproto(sandbox: Sandbox) -> AsyncIterator[MtprotoServer]:
+    """The account's side of the world that the Bot API's sandbox has."""
+    async with MtprotoServer.start(sandbox.world) as running:
+        running.add_account(OWNER, PHONE)
+        yield running
+
+
 @pytest.fixture
 def account_settings(telegram: MtprotoServer, tmp_path: Path) -> Settings:
     """A home whose account lives on the test server."""
@@ -66,6 +78,22 @@ def settings_for(telegram: MtprotoServer, folder: Path) -> Settings:
         mtproto_key=str(key),
         likeme_home=folder / "home",
     )
+
+
+async def with_account(settings: Settings, telegram: MtprotoServer, folder: Path) -> Settings:
+    """The same settings, the owner signed in."""
+    its = settings_for(telegram, folder).model_dump(exclude_unset=True, exclude={"likeme_home"})
+    both = settings.model_copy(update=its)
+    await account.login(both, Answers(telegram.accounts[PHONE]), anybody)
+    return both
+
+
+async def followed(app: App) -> Services:
+    """Once the bot follows the account."""
+    services = services_of(app)
+    await until(lambda: services.follower.own is not None)
+    await asyncio.sleep(0.3)  # until the first difference has come
+    return services
 
 
 @pytest_asyncio.fixture

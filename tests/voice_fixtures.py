@@ -2,17 +2,17 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest_asyncio
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+from bot.sandbox.guest import served
 
 STOCK = "scripted"
 
@@ -59,8 +59,7 @@ REPLIES: Sequence[str] = (
 )
 
 
-@asynccontextmanager
-async def scripted_server(script: Script) -> AsyncIterator[str]:
+def scripted_server(script: Script) -> AbstractAsyncContextManager[str]:
     """Its address while the block runs."""
 
     async def models(_: Request) -> Response:
@@ -79,17 +78,7 @@ async def scripted_server(script: Script) -> AsyncIterator[str]:
         Route("/v1/fine_tuning/jobs", jobs),
         Route("/v1/chat/completions", script.chat, methods=["POST"]),
     ]
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    config = uvicorn.Config(Starlette(routes=routes), log_level="error", timeout_graceful_shutdown=1, lifespan="off")
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:
-        await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    await task
+    return served(Starlette(routes=routes))
 
 
 def _chunk(model: str, index: int, delta: dict[str, str], reason: str | None) -> str:

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from storage.durable import write_private
 from storage.errors import BadInput, LikemeError
 from training import export
 from training import settings as settings_page
-from training.files import write_private
 
 EXAMPLES = """examples:
   python -m training                                on 127.0.0.1:8765, data in ./data

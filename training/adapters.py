@@ -8,13 +8,13 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from storage.durable import flush
 from storage.errors import Damaged
 
 MANIFEST = "manifest.json"
@@ -44,10 +44,10 @@ def publish(adapters: Path, files: Path, manifest: dict[str, Any]) -> Version:
         for source in sorted(files.iterdir()):
             if source.is_file() and source.name != "README.md":
                 shutil.copyfile(source, scratch / source.name)
-                _flush(scratch / source.name)
+                flush(scratch / source.name)
                 checksums[source.name] = _sha256(scratch / source.name)
         (scratch / MANIFEST).write_text(json.dumps({**manifest, "files": checksums}, indent=2), encoding="utf-8")
-        _flush(scratch / MANIFEST)
+        flush(scratch / MANIFEST)
         while True:
             number = max((int(p.name) for p in adapters.iterdir() if p.name.isdigit()), default=0) + 1
             target = adapters / f"{number:04d}"
@@ -58,7 +58,7 @@ def publish(adapters: Path, files: Path, manifest: dict[str, Any]) -> Version:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
                 continue
-            _flush(adapters)
+            flush(adapters)
             return Version(number, target, json.loads((target / MANIFEST).read_text(encoding="utf-8")))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -82,6 +82,11 @@ def versions(adapters: Path) -> list[Version]:
 def find(adapters: Path, name: str) -> Version | None:
     """The version that requests call `name`, or None."""
     return next((version for version in versions(adapters) if version.name == name), None)
+
+
+def of_job(adapters: Path, job_id: str) -> Version | None:
+    """The version that a training job has published, or None."""
+    return next((version for version in versions(adapters) if version.manifest.get("job") == job_id), None)
 
 
 def training_files(version: Version) -> list[str]:
@@ -115,11 +120,3 @@ def remove(version: Version) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-import os
 import re
+import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from storage.durable import write_private
 from storage.errors import BadInput
 from training.dataset.render import Message
 
@@ -33,6 +34,7 @@ class Files:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._writing = threading.Lock()  # uploads come in threads, and two of the same content are one file
 
     def add(self, content: bytes, filename: str, purpose: str) -> File:
         """Check and keep a file. BadInput names the first line that is no example."""
@@ -44,8 +46,9 @@ class Files:
         name = f"file-{hashlib.sha256(content).hexdigest()[:24]}"
         file = File(name, len(content), int(time.time()), Path(filename).name, purpose)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_private(self._folder / f"{name}.jsonl", content)
-        write_private(self._folder / f"{name}.json", json.dumps(asdict(file)).encode())
+        with self._writing:
+            write_private(self._folder / f"{name}.jsonl", content)
+            write_private(self._folder / f"{name}.json", json.dumps(asdict(file)).encode())
         return file
 
     def get(self, file_id: str) -> File | None:
@@ -80,21 +83,6 @@ def parse(content: bytes) -> list[list[Message]]:
     if not examples:
         raise BadInput('The file holds no example: upload JSONL, one {"messages": […]} a line.')
     return examples
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write whole or not at all, readable by the owner alone."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _example(line: str, number: int) -> list[Message]:

@@ -24,7 +24,7 @@ from storage.errors import BadInput, LikemeError, ModelError
 from training import adapters
 from training.chat import completion, completion_stream
 from training.engine import recipe
-from training.jobs import ENDED
+from training.job_records import ENDED
 from training.protocol import ChatRequest, EvalRequest, JobRequest
 from training.serving import Serving
 from training.settings import LOOPBACK
@@ -151,10 +151,10 @@ def _files(app: FastAPI, serving: Serving) -> None:
 
 
 def _jobs(app: FastAPI, serving: Serving) -> None:
-    jobs = serving.jobs
+    jobs, records = serving.jobs, serving.jobs.records
 
     def known(job_id: str) -> dict[str, Any]:
-        job = jobs.get(job_id)
+        job = records.get(job_id)
         if job is None:
             raise Refusal(404, f"There is no job {job_id!r} here.", param="fine_tuning_job_id")
         return job
@@ -179,7 +179,7 @@ def _jobs(app: FastAPI, serving: Serving) -> None:
 
     @app.get("/v1/fine_tuning/jobs")
     async def listed() -> dict[str, Any]:
-        return {"object": "list", "data": jobs.all(), "has_more": False}
+        return {"object": "list", "data": records.all(), "has_more": False}
 
     @app.get("/v1/fine_tuning/jobs/{job_id}")
     async def one(job_id: str) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def _jobs(app: FastAPI, serving: Serving) -> None:
         known(job_id)
         if stream:
             return StreamingResponse(_event_stream(serving, job_id, after), media_type="text/event-stream")
-        newest_first = jobs.events(job_id)[::-1]
+        newest_first = records.events(job_id)[::-1]
         start = next((i + 1 for i, event in enumerate(newest_first) if event["id"] == after), 0)
         page = newest_first[start : start + limit]
         has_more = start + limit < len(newest_first)
@@ -221,11 +221,12 @@ def _evaluations(app: FastAPI, serving: Serving) -> None:
 
 async def _event_stream(serving: Serving, job_id: str, after: str | None) -> AsyncIterator[str]:
     """Server-sent events, oldest first, from behind `after` until the job has ended."""
-    sent = next((i + 1 for i, e in enumerate(serving.jobs.events(job_id)) if e["id"] == after), 0)
+    records = serving.jobs.records
+    sent = next((i + 1 for i, e in enumerate(records.events(job_id)) if e["id"] == after), 0)
     while True:
-        job = serving.jobs.get(job_id)
+        job = records.get(job_id)
         assert job is not None
-        for event in serving.jobs.events(job_id, sent):
+        for event in records.events(job_id, sent):
             sent += 1
             yield f"data: {json.dumps(event)}\n\n"
         if job["status"] in ENDED:  # read before the events: none can have come behind it

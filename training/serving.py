@@ -19,7 +19,8 @@ from training.engine.model import Base, default_name, load_base
 from training.evaluation.versions import measure
 from training.files import Files
 from training.generate import Answer, Sampling, complete
-from training.jobs import ENDED, Jobs
+from training.job_records import ENDED
+from training.jobs import Jobs
 from training.protocol import EvalRequest
 from training.settings import Quantization
 from training.shortage import GPU, PAUSES_SECONDS, relieve
@@ -71,7 +72,7 @@ class Serving:
             "status": status,
             "base_model": self.base_name,
             "device": str(self._base.device) if self._base else None,
-            "training": self.jobs.running(),
+            "training": self.jobs.records.running(),
             **({"error": str(self._failure or self._short)} if self._failure or self._short else {}),
         }
 
@@ -100,7 +101,7 @@ class Serving:
         version = adapters.find(self.adapters, model)
         assert version is not None
         with self.accelerator.hold():
-            if any(job["model"] == model and job["status"] not in ENDED for job in self.jobs.all()):
+            if any(job["model"] == model and job["status"] not in ENDED for job in self.jobs.records.all()):
                 raise BadInput(f"{model} is being trained further: wait, or cancel that.")
             if self._base is not None:
                 self._base.voices.pop(model, None)

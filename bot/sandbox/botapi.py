@@ -13,7 +13,8 @@ from html.parser import HTMLParser
 from typing import Any
 
 from bot.sandbox import wire
-from bot.sandbox.world import Connection, Message, Option, Poll, User, World
+from bot.sandbox.things import Connection, Message, Option, Poll, User
+from bot.sandbox.world import World
 
 TEXT, CAPTION, CALLBACK_DATA_BYTES, CALLBACK_ANSWER = 4096, 1024, 64, 200
 QUESTION, OPTIONS, OPTION, EXPLANATION, EXPLANATION_LINES = 300, 12, 100, 200, 2

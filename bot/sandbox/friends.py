@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bot.sandbox.judges import Choose, replies_of
-from bot.sandbox.world import Event, Message, World
+from bot.sandbox.things import Event, Message
+from bot.sandbox.world import World
 
 LETTERS_A_SECOND = 18.0
 ANSWER_SECONDS, VOTE_SECONDS = 4.0, 1.5  # of silence before somebody goes on; between two votes

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from bot.sandbox.world import Poll
+from bot.sandbox.things import Poll
 
 LETTERS = "ABC"
 

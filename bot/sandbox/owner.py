@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from bot.sandbox.friends import Friend
-from bot.sandbox.world import Event, Message, World
+from bot.sandbox.things import Event, Message
+from bot.sandbox.world import World
 from bot.texts import say
 from storage.errors import ModelError
 

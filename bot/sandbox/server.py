@@ -6,12 +6,10 @@ async with Sandbox.start(world) as sandbox:
 
 import asyncio
 import json
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
@@ -20,8 +18,10 @@ from starlette.routing import Route
 
 from bot.sandbox import wire
 from bot.sandbox.botapi import BotApi, Faults, Refusal
+from bot.sandbox.guest import address, listening, served
 from bot.sandbox.page.routes import Page
-from bot.sandbox.world import Event, User, World
+from bot.sandbox.things import Event, User
+from bot.sandbox.world import World
 
 Exchange = Callable[[str, dict[str, Any], dict[str, Any]], None]  # (method, parameters, whole answer)
 
@@ -81,15 +81,6 @@ def allowed_out(body: dict[str, Any], allowed: list[str]) -> bool:
     return not any(name in body for name in allowed)
 
 
-class _Guest(uvicorn.Server):
-    """A server in somebody else's process, who hears its signals himself and ends what he began in his own order."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """None."""
-        yield
-
-
 class Sandbox:
     """The running server. Use `Sandbox.start`."""
 
@@ -106,29 +97,20 @@ class Sandbox:
     @asynccontextmanager
     async def start(cls, world: World, port: int = 0, on_exchange: Exchange | None = None) -> AsyncIterator["Sandbox"]:
         """Serve `world` on a loopback port (0: any free one) while the block runs."""
-        listener = socket.create_server(("127.0.0.1", port))
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sandbox = cls(world, f"http://127.0.0.1:{listener.getsockname()[1]}", on_exchange)
+        listener = listening(port)
+        sandbox = cls(world, address(listener), on_exchange)
         routes = [
             Route("/bot{token}/{method}", sandbox._method, methods=["GET", "POST"]),
             Route("/file/bot{token}/{path:path}", sandbox._file),
             *sandbox.page.routes(),
         ]
-        config = uvicorn.Config(
-            Starlette(routes=routes), log_level="error", timeout_graceful_shutdown=1, lifespan="off"
-        )
-        server = _Guest(config)
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            while not server.started:  # noqa: ASYNC110 - uvicorn offers no event for it
-                await asyncio.sleep(0.01)
-            yield sandbox
-        finally:
-            sandbox.page.close()
-            for updates in sandbox._updates.values():
-                await updates.close()
-            server.should_exit = True
-            await task
+        async with served(Starlette(routes=routes), listener):
+            try:
+                yield sandbox
+            finally:  # or the server would wait for those who wait for it
+                sandbox.page.close()
+                for updates in sandbox._updates.values():
+                    await updates.close()
 
     async def _method(self, request: Request) -> Response:
         token, method = request.path_params["token"], request.path_params["method"]

@@ -3,7 +3,8 @@
 import struct
 from typing import Any
 
-from bot.sandbox.world import Chat, Connection, Event, Message, Poll, Tap, User, Vote, World
+from bot.sandbox.things import Chat, Connection, Event, Message, Poll, Tap, User, Vote
+from bot.sandbox.world import World
 
 
 def user(person: User) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The real bot in the sandbox, with a real model server that has a tiny model."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -9,9 +10,9 @@ import pytest
 import pytest_asyncio
 
 from bot.application import build
-from bot.context import App
+from bot.context import App, Services
 from bot.sandbox.server import Sandbox
-from bot.sandbox.world import Event, Message
+from bot.sandbox.things import Event, Message
 from bot.settings import Settings
 from storage import history
 from storage.database import Database
@@ -73,12 +74,26 @@ def short_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(versions.EXTENTS, "full", SHORT)
 
 
+@pytest.fixture
+def owner_home(tmp_path: Path) -> Path:
+    """Where everything of the owner lies."""
+    return tmp_path / "owner"
+
+
+@pytest.fixture
+def telegram_url(sandbox: Sandbox) -> str:
+    """The bot's way to Telegram."""
+    return sandbox.url
+
+
 @pytest_asyncio.fixture
-async def settings(sandbox: Sandbox, model_url: str, tmp_path: Path) -> Settings:
-    """A home with a small history; Telegram and the model server on loopback."""
-    home = tmp_path / "owner"
-    await small_history(home)
-    return Settings(bot_token=TOKEN, owner_id=OWNER, bot_api_url=sandbox.url, model_url=model_url, likeme_home=home)
+async def settings(telegram_url: str, model_url: str, owner_home: Path) -> Settings:
+    """A home with a small history; a module that needs another Telegram, model or home overrides that fixture."""
+    await small_history(owner_home)
+    return Settings(
+        bot_token=TOKEN, owner_id=OWNER, bot_api_url=telegram_url, model_url=model_url, likeme_home=owner_home,
+        burst_seconds=0.2,
+    )  # fmt: skip
 
 
 @pytest_asyncio.fixture
@@ -86,6 +101,20 @@ async def bot(settings: Settings) -> AsyncIterator[App]:
     """The bot, up."""
     async with running(settings) as app:
         yield app
+
+
+def services_of(app: App) -> Services:
+    """What the bot's handlers are handed."""
+    services = app.bot_data["services"]
+    assert isinstance(services, Services)
+    return services
+
+
+async def until(holds: Callable[[], object], seconds: float = 60) -> None:
+    """Wait for what comes to hold over the wire. TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not holds():
+            await asyncio.sleep(0.01)
 
 
 class Listener:
@@ -98,8 +127,6 @@ class Listener:
         self, act: Callable[[], object], wanted: Callable[[Message], bool] = lambda _: True, edits: bool = False
     ) -> Message:
         """Do `act`; the bot's first message in the chat after it that is `wanted`."""
-        import asyncio
-
         kinds = ("message", "edited") if edits else ("message",)
         async with self._sandbox.world.events() as events:
             act()

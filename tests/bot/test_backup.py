@@ -224,6 +224,23 @@ def test_a_kill_among_the_moves_is_made_good_by_the_next_command(home: Path, kep
     assert not (home / restore.MOVES).exists()
 
 
+def test_moves_that_can_t_be_noted_leave_the_way_back_open(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = packed(home)
+    with closing(sqlite3.connect(home / "history.db")) as connection, connection:
+        connection.execute("DELETE FROM message WHERE chat_id = 2001")
+    restore.restore(home, file, NOW, force=True)
+
+    def full(path: Path, content: bytes) -> None:
+        raise StorageError("make room")
+
+    monkeypatch.setattr(restore, "write_private", full)
+    with pytest.raises(StorageError):
+        restore.restore(home, file, NOW + timedelta(seconds=1), force=True)
+    monkeypatch.undo()
+    restore.undo(home, NOW + timedelta(seconds=2))
+    assert messages(home) == 112
+
+
 async def test_a_chat_that_was_forgotten_since_stays_forgotten_and_leaves_no_word(home: Path) -> None:
     file = packed(home)
     forgot = likeme("forget", "2001", "--yes", home=home)

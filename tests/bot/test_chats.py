@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bot import chats
+from bot import history as sets
 from bot.context import App
 from bot.history import build_dataset, save_dataset
 from bot.sandbox.mtproto.server import MtprotoServer
@@ -89,6 +90,30 @@ async def test_a_forgotten_chat_leaves_no_word_behind(tmp_path: Path) -> None:
     assert not folder.exists()
     assert uploaded.exists()
     assert Files(home / "files").get(result.id) is None
+
+
+@pytest.mark.parametrize("written", [1, 2, 3])
+async def test_nor_where_a_writer_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int) -> None:
+    home, left, plain = tmp_path / "home", [written], sets.write_private
+
+    def killed(path: Path, content: bytes) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            path.with_name(f".{path.name}.part").write_bytes(content)
+            raise InterruptedError
+        plain(path, content)
+
+    await small_history(home)
+    monkeypatch.setattr(sets, "write_private", killed)
+    async with Database.open(home / "history.db") as database:
+        dataset = await build_dataset(database, Options())
+        with pytest.raises(InterruptedError):
+            save_dataset(dataset, home / "datasets" / "one")
+        for scrap in ("files/.file-0.jsonl.part", "adapters/0001/.evaluation.json.part"):
+            (home / scrap).parent.mkdir(parents=True)
+            (home / scrap).write_bytes(dataset.train_jsonl())
+        await chats.forget(Settings(likeme_home=home), database, 2003)
+    assert [path for path in home.rglob("*") if path.is_file() and b"Question 3" in path.read_bytes()] == []
 
 
 async def test_voices_trained_on_it_are_marked_and_the_next_training_is_without_it(tmp_path: Path) -> None:

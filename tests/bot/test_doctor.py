@@ -16,21 +16,23 @@ from bot.doctor import Check, examine
 from bot.history import now
 from bot.sandbox.server import Sandbox
 from bot.settings import Settings
-from tests.bot.conftest import small_history
-from tests.sandbox_fixtures import OWNER, TOKEN
+from tests.sandbox_fixtures import OWNER
 
 NAMES = ["versions", "permissions", "disk", "card", "history", "model", "clock", "bot", "account", "schedule", "errors"]
 
 
+@pytest.fixture
+def model_url(scripted_url: str) -> str:
+    """A model that says what a test wants."""
+    return scripted_url
+
+
 @pytest_asyncio.fixture
-async def settings(sandbox: Sandbox, scripted_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+async def settings(sandbox: Sandbox, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Everything is well."""
     monkeypatch.chdir(tmp_path)
     sandbox.world.send(OWNER, OWNER, "/start")
-    await small_history(tmp_path / "home")
-    return Settings(
-        bot_token=TOKEN, owner_id=OWNER, bot_api_url=sandbox.url, model_url=scripted_url, likeme_home=tmp_path / "home"
-    )
+    return settings
 
 
 async def line(settings: Settings, name: str) -> Check:

@@ -5,34 +5,24 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from bot import account
-from bot.context import App, Services
 from bot.sandbox.mtproto.server import MtprotoServer
 from bot.sandbox.server import Sandbox
 from bot.settings import Settings
 from storage import history
 from storage.database import Database
-from tests.bot.conftest import Listener, running
-from tests.bot.test_sync import stored, synced, until
-from tests.mtproto_fixtures import PHONE, Answers, anybody, settings_for
+from tests.bot.conftest import Listener, running, until
+from tests.bot.test_sync import stored, synced
+from tests.mtproto_fixtures import PHONE, Answers, anybody, followed, settings_for
 from tests.sandbox_fixtures import ANNA, BORIS, CLARA, OWNER, TOKEN
 
 pytestmark = pytest.mark.slow
 NO_MODEL = "http://127.0.0.1:9"
-
-
-@pytest_asyncio.fixture
-async def mtproto(sandbox: Sandbox) -> AsyncIterator[MtprotoServer]:
-    """The MTProto side of the same world that the Bot API sandbox has."""
-    async with MtprotoServer.start(sandbox.world) as telegram:
-        telegram.add_account(OWNER, PHONE)
-        yield telegram
 
 
 @pytest_asyncio.fixture
@@ -47,13 +37,6 @@ async def bot_settings(sandbox: Sandbox, mtproto: MtprotoServer, tmp_path: Path)
     await account.login(settings, Answers(mtproto.accounts[PHONE]), anybody)
     await synced(settings)
     return settings
-
-
-async def followed(app: App) -> None:
-    services = app.bot_data["services"]
-    assert isinstance(services, Services)
-    await until(lambda: services.follower.own is not None)
-    await asyncio.sleep(0.3)  # until the first difference has come
 
 
 def texts(settings: Settings) -> set[str]:

@@ -2,47 +2,39 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from bot import history as sets
 from bot.sandbox.sample import write_export
-from bot.sandbox.server import Sandbox
-from bot.settings import Settings
 from storage import history
 from storage.database import Database
 from storage.errors import StorageError
-from tests.bot.conftest import BOT, small_history
+from tests.bot.conftest import BOT, small_history, until
 from tests.bot.test_command_line import likeme
-from tests.bot.test_secretary import Desk, at_the_desk
-from tests.sandbox_fixtures import ANNA, OWNER, TOKEN
+from tests.desk_fixtures import Desk
+from tests.sandbox_fixtures import ANNA, OWNER
 from tests.small_disk import SmallDisk
 from tests.voice_fixtures import Script
 
 pytestmark = pytest.mark.slow
 
 
-@pytest_asyncio.fixture
-async def desk(
-    sandbox: Sandbox, scripted_url: str, small_disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Desk]:
-    """A running bot whose home lies on the small disk, its owner connected."""
+@pytest.fixture
+def model_url(scripted_url: str) -> str:
+    """A model that says what a test wants."""
+    return scripted_url
+
+
+@pytest.fixture
+def owner_home(small_disk: SmallDisk, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """It lies on the small disk, whose bot is impatient."""
     monkeypatch.setattr("bot.waiting.AGAIN_SECONDS", 0.3)
     monkeypatch.setattr("bot.polling.LONGEST_SECONDS", 0.5)
-    home = small_disk.path / "home"
-    await small_history(home)
-    settings = Settings(
-        bot_token=TOKEN, owner_id=OWNER, bot_api_url=sandbox.url, model_url=scripted_url, likeme_home=home,
-        burst_seconds=0.1,
-    )  # fmt: skip
-    sandbox.world.send(OWNER, OWNER, "/start")
-    async with at_the_desk(sandbox, settings) as made:
-        await made.connect()
-        yield made
+    return small_disk.path / "home"
 
 
 async def test_what_a_friend_writes_on_a_full_disk_is_taken_in_when_there_is_room(
@@ -54,13 +46,13 @@ async def test_what_a_friend_writes_on_a_full_disk_is_taken_in_when_there_is_roo
 
     small_disk.fill()
     desk.world.write(ANNA, OWNER, "friday? " * 400)
-    await desk.until(told)
+    await until(told)
     await asyncio.sleep(2)
     assert len(told()) == 1, "once, not with every try"
     assert "make room" in told()[0]
     assert script.asked == []
     small_disk.free()
-    await desk.until(lambda: any("friday?" in m.text and m.buttons for m in desk.world.messages.values()))
+    await until(lambda: any("friday?" in m.text and m.buttons for m in desk.world.messages.values()))
     kept = await history.messages(desk.services.database, ANNA)
     assert [m.text for m in kept] == ["friday? " * 400]
 

@@ -4,14 +4,13 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bot.sandbox.server import Sandbox
-from bot.sandbox.world import Message
-from tests.bot.conftest import Listener, small_history
+from tests.bot.conftest import Listener, small_history, until
+from tests.desk_fixtures import labels
 from tests.sandbox_fixtures import ANNA, BORIS, OWNER, TOKEN
 from tests.voice_fixtures import Script
 
@@ -25,12 +24,6 @@ async def start(environment: dict[str, str]) -> asyncio.subprocess.Process:
 async def kill(process: asyncio.subprocess.Process) -> None:
     process.send_signal(signal.SIGKILL)
     await process.wait()
-
-
-async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(40):
-        while not holds():
-            await asyncio.sleep(0.005)
 
 
 async def test_a_bot_killed_between_two_lines_sends_the_rest_once_and_only_when_told(
@@ -54,9 +47,6 @@ async def test_a_bot_killed_between_two_lines_sends_the_rest_once_and_only_when_
 
     def said() -> list[str]:
         return [m.text for m in world.history(place) if m.sender == OWNER]
-
-    def labels(card: Message) -> list[str]:
-        return [button["text"] for row in card.buttons for button in row]
 
     world.send(OWNER, OWNER, "/start")
     process = await start(environment)

@@ -3,49 +3,40 @@
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from bot.application import build
 from bot.context import App
 from bot.sandbox.server import Sandbox
-from bot.sandbox.world import Message
+from bot.sandbox.things import Message
 from bot.settings import Settings
 from bot.texts import LANGUAGES, words
 from storage import invitations, quizzes
 from storage.database import Database
 from storage.quizzes import NewQuestion, Reply
-from tests.bot.conftest import Listener, running, small_history
-from tests.sandbox_fixtures import ANNA, BORIS, OWNER, TOKEN
+from tests.bot.conftest import Listener, running
+from tests.desk_fixtures import labels
+from tests.sandbox_fixtures import ANNA, BORIS, OWNER
 
 pytestmark = pytest.mark.slow
 
 
-@pytest_asyncio.fixture
-async def settings(sandbox: Sandbox, scripted_url: str, tmp_path: Path) -> Settings:
+@pytest.fixture
+def model_url(scripted_url: str) -> str:
+    """A model that says what a test wants."""
+    return scripted_url
+
+
+@pytest.fixture(autouse=True)
+def readers(sandbox: Sandbox) -> None:
     """A Russian owner, a German friend, and one whose language the bot does not speak."""
     for user, language in ((OWNER, "ru"), (ANNA, "de-AT"), (BORIS, "fr")):
         reads(sandbox, user, language)
-    home = tmp_path / "owner"
-    await small_history(home)
-    return Settings(
-        bot_token=TOKEN,
-        owner_id=OWNER,
-        bot_api_url=sandbox.url,
-        model_url=scripted_url,
-        likeme_home=home,
-        burst_seconds=0.1,
-    )
 
 
 def reads(sandbox: Sandbox, user: int, language: str) -> None:
     sandbox.world.users[user] = replace(sandbox.world.users[user], language=language)
-
-
-def labels(card: Message) -> set[str]:
-    return {button["text"] for row in card.buttons for button in row}
 
 
 async def test_owner_and_strangers_are_answered_in_their_own_language(sandbox: Sandbox, bot: App) -> None:

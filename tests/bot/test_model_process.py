@@ -6,13 +6,13 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bot.model_process import model_server
 from bot.settings import Settings
+from tests.bot.conftest import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
@@ -35,12 +35,6 @@ asyncio.run(main())
 def noted(home: Path) -> dict[str, object]:
     found: dict[str, object] = json.loads((home / "serve.json").read_text())
     return found
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(90):
-        while not holds():
-            await asyncio.sleep(0.05)
 
 
 @pytest.fixture(autouse=True)

@@ -2,28 +2,27 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-import uvicorn
+from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from bot.sandbox.guest import served
 from bot.sandbox.server import Sandbox
 from bot.settings import Settings
 from bot.texts import words
 from storage import runs
 from storage.database import Database
-from tests.bot.conftest import Listener, running, small_history
-from tests.sandbox_fixtures import OWNER, TOKEN
+from tests.bot.conftest import Listener, running
+from tests.sandbox_fixtures import OWNER
 from tests.voice_fixtures import REPLIES
 
 pytestmark = pytest.mark.slow
@@ -68,20 +67,11 @@ class Engine:
         return JSONResponse({"detail": "Not Found"}, 404)
 
 
-@asynccontextmanager
-async def started(engine: Engine) -> AsyncIterator[str]:
+def started(engine: Engine) -> AbstractAsyncContextManager[str]:
     every = ["GET", "POST", "DELETE", "HEAD"]
     chat = Route("/v1/chat/completions", engine.chat, methods=["POST"])
     app = Starlette(routes=[chat, Route("/{path:path}", engine.nothing, methods=every)])
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, lifespan="off"))
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:
-        await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    await task
+    return served(app)
 
 
 @pytest_asyncio.fixture
@@ -90,19 +80,15 @@ async def engine() -> Engine:
 
 
 @pytest_asyncio.fixture
-async def settings(sandbox: Sandbox, engine: Engine, tmp_path: Path) -> AsyncIterator[Settings]:
-    """An exported voice runs elsewhere; the bot knows where, and its name there."""
-    await small_history(tmp_path / "home")
+async def model_url(engine: Engine) -> AsyncIterator[str]:
     async with started(engine) as url:
-        yield Settings(
-            bot_token=TOKEN,
-            owner_id=OWNER,
-            bot_api_url=sandbox.url,
-            model_url=url,
-            model_token=KEY,
-            model_name=VOICE,
-            likeme_home=tmp_path / "home",
-        )
+        yield url
+
+
+@pytest_asyncio.fixture
+async def settings(settings: Settings) -> Settings:
+    """An exported voice runs elsewhere; the bot knows its name there."""
+    return settings.model_copy(update={"model_token": SecretStr(KEY), "model_name": VOICE})
 
 
 async def note(settings: Settings) -> None:

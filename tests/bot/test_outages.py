@@ -4,39 +4,32 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from bot.sandbox.server import Sandbox
-from bot.sandbox.world import Message
-from bot.settings import Settings
+from bot.sandbox.things import Message
 from storage import history
-from tests.bot.conftest import BOT, small_history
-from tests.bot.test_secretary import Desk, at_the_desk, labels, quick_thumbs
+from tests.bot.conftest import BOT, until
+from tests.desk_fixtures import Desk, labels
 from tests.sandbox_fixtures import ANNA, BORIS, OWNER, TOKEN
 from tests.voice_fixtures import Script
 from tests.wire import Cable
 
-__all__ = ["quick_thumbs"]
 pytestmark = pytest.mark.slow
 
 
-@pytest_asyncio.fixture
-async def desk(sandbox: Sandbox, cable: Cable, scripted_url: str, tmp_path: Path) -> AsyncIterator[Desk]:
-    """A running bot behind a cable, its owner connected."""
-    home = tmp_path / "owner"
-    await small_history(home)
-    settings = Settings(
-        bot_token=TOKEN, owner_id=OWNER, bot_api_url=cable.url, model_url=scripted_url, likeme_home=home,
-        burst_seconds=0.1,
-    )  # fmt: skip
-    sandbox.world.send(OWNER, OWNER, "/start")
-    async with at_the_desk(sandbox, settings) as made:
-        await made.connect()
-        yield made
+@pytest.fixture
+def model_url(scripted_url: str) -> str:
+    """A model that says what a test wants."""
+    return scripted_url
+
+
+@pytest.fixture
+def telegram_url(cable: Cable) -> str:
+    """The bot is behind a cable."""
+    return cable.url
 
 
 def from_bot(desk: Desk, holds: str) -> list[Message]:
@@ -56,24 +49,24 @@ async def test_a_model_server_that_is_dead_stands_on_the_cards_and_the_drafts_ta
     assert labels(first) == ["edit", "again", "skip"], "he can answer without it"
     await asyncio.sleep(1)
     script.failing = False
-    await desk.until(lambda: labels(first)[:3] == labels(second)[:3] == ["1", "2", "3"])
+    await until(lambda: labels(first)[:3] == labels(second)[:3] == ["1", "2", "3"])
     assert "No drafts yet" not in first.text + second.text
     assert len(from_bot(desk, "friday?")) == len(from_bot(desk, "and you?")) == 1
     assert len(from_bot(desk, "The model is away.")) == 1, "why, once for both"
     desk.world.tap(OWNER, first, "1")
-    await desk.until(lambda: desk.said_to(ANNA))
+    await until(lambda: desk.said_to(ANNA))
 
 
 async def test_an_hour_without_telegram_loses_nothing(desk: Desk, cable: Cable, script: Script) -> None:
     script.delay_seconds = 0.3
     desk.world.write(ANNA, OWNER, "before the outage?")
-    await desk.until(lambda: script.asked)
+    await until(lambda: script.asked)
     await cable.cut()  # the drafts are drawn, the card can't be shown
     desk.world.write(BORIS, OWNER, "in the outage?")
     await asyncio.sleep(2.5)
     assert from_bot(desk, "outage?") == []
     await cable.mend()
-    await desk.until(lambda: from_bot(desk, "before the outage?") and from_bot(desk, "in the outage?"))
+    await until(lambda: from_bot(desk, "before the outage?") and from_bot(desk, "in the outage?"))
     assert len(from_bot(desk, "before the outage?")) == len(from_bot(desk, "in the outage?")) == 1
     kept = await history.messages(desk.services.database, BORIS)
     assert [m.text for m in kept] == ["in the outage?"]
@@ -90,7 +83,7 @@ async def test_floods_and_bad_gateways_delay_a_card_and_no_more(desk: Desk) -> N
 async def test_another_program_with_the_same_token_is_told_once_and_the_bot_keeps_trying(desk: Desk) -> None:
     conflict = "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"
     desk.sandbox.faults.fail("getUpdates", 409, conflict, times=2)
-    await desk.until(lambda: from_bot(desk, "Another program fetches this bot's messages too."))
+    await until(lambda: from_bot(desk, "Another program fetches this bot's messages too."))
     await desk.card(ANNA, "friday?")
     assert len(from_bot(desk, "Another program")) == 1
     assert "Stop the other likeme" in from_bot(desk, "Another program")[0].text

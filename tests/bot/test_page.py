@@ -9,63 +9,42 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from bot import account
 from bot.context import App, Services
 from bot.sandbox.mtproto.server import MtprotoServer
 from bot.sandbox.server import Sandbox
 from bot.settings import Settings
 from storage import drafts, history
-from tests.bot.conftest import running, small_history
-from tests.browser_fixtures import Desk, bubble, say, until
-from tests.mtproto_fixtures import PHONE, Answers, anybody, settings_for
-from tests.sandbox_fixtures import ANNA, BORIS, GROUP, OWNER, TOKEN
+from tests.bot.conftest import running
+from tests.browser_fixtures import Windows, bubble, say, until
+from tests.mtproto_fixtures import followed, with_account
+from tests.sandbox_fixtures import ANNA, BORIS, GROUP, OWNER
 from tests.voice_fixtures import Script
 
 pytestmark = pytest.mark.slow
 
 
 @pytest_asyncio.fixture
-async def signed_in(sandbox: Sandbox, scripted_url: str, tmp_path: Path) -> AsyncIterator[Settings]:
-    """A home with a history, the owner's account signed in, a model that says what a test wants."""
+async def services(
+    sandbox: Sandbox, settings: Settings, scripted_url: str, mtproto: MtprotoServer, tmp_path: Path
+) -> AsyncIterator[Services]:
+    """The bot, up, with the owner's account followed, and a model that says what a test wants."""
     sandbox.world.write(OWNER, ANNA, "long ago")
     sandbox.world.write(OWNER, BORIS, "long ago")
-    async with MtprotoServer.start(sandbox.world) as mtproto:
-        mtproto.add_account(OWNER, PHONE)
-        ours: dict[str, Any] = {
-            "bot_token": TOKEN,
-            "owner_id": OWNER,
-            "bot_api_url": sandbox.url,
-            "model_url": scripted_url,
-            "burst_seconds": 0.2,
-        }
-        made = Settings(**{**settings_for(mtproto, tmp_path).model_dump(), **ours})
-        await small_history(made.likeme_home)
-        await account.login(made, Answers(mtproto.accounts[PHONE]), anybody)
-        yield made
-
-
-@pytest_asyncio.fixture
-async def followed(signed_in: Settings) -> AsyncIterator[Services]:
-    """The bot, up, with the account followed."""
-    async with running(signed_in) as app:
-        services: Services = app.bot_data["services"]
-        async with asyncio.timeout(30):
-            while services.follower.own is None:
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(0.3)  # until the first difference has come
-        yield services
+    scripted = settings.model_copy(update={"model_url": scripted_url})
+    async with running(await with_account(scripted, mtproto, tmp_path)) as app:
+        yield await followed(app)
 
 
 async def test_a_friend_writes_the_owner_taps_2_and_the_friend_reads_it(
-    sandbox: Sandbox, followed: Services, desk: Desk
+    sandbox: Sandbox, services: Services, windows: Windows
 ) -> None:
-    owner = await desk.open(OWNER)
+    owner = await windows.open(OWNER)
     await owner.click("text=Start")
     await bubble(owner, "Hello Owner").wait_for()
     assert await owner.evaluate("document.getElementById('words').clientHeight") > 30
     await owner.check("#lent input")
     await bubble(owner, "You are connected").wait_for()
-    anna = await desk.open(ANNA, sandbox.world.between(OWNER, ANNA).chat_id)
+    anna = await windows.open(ANNA, sandbox.world.between(OWNER, ANNA).chat_id)
     await say(anna, "are you coming?")
     card = bubble(owner, "are you coming?")
     await card.get_by_role("button", name="2", exact=True).wait_for()
@@ -73,35 +52,35 @@ async def test_a_friend_writes_the_owner_taps_2_and_the_friend_reads_it(
     await card.get_by_role("button", name="2", exact=True).click()
     await bubble(anna, second).wait_for()
     await bubble(owner, "Sent to Anna").wait_for()
-    draft = await drafts.find(followed.database, 1)
+    draft = await drafts.find(services.database, 1)
     assert draft is not None
     assert (draft.state, draft.words) == ("sent", second)
 
 
 async def test_the_owner_s_own_words_go_where_the_edit_button_asks_for_them(
-    sandbox: Sandbox, followed: Services, desk: Desk
+    sandbox: Sandbox, services: Services, windows: Windows
 ) -> None:
     sandbox.world.send(OWNER, OWNER, "/start")
     sandbox.world.connect(OWNER)
-    owner = await desk.open(OWNER)
+    owner = await windows.open(OWNER)
     await bubble(owner, "You are connected").wait_for()
     sandbox.world.write(ANNA, OWNER, "are you coming?")
     await bubble(owner, "are you coming?").get_by_role("button", name="edit").click()
     await owner.wait_for_selector("#context:not([hidden])")
     await say(owner, "on foot, so late")
-    anna = await desk.open(ANNA, sandbox.world.between(OWNER, ANNA).chat_id)
+    anna = await windows.open(ANNA, sandbox.world.between(OWNER, ANNA).chat_id)
     await bubble(anna, "on foot, so late").wait_for()
 
 
 async def test_a_draft_lies_in_the_input_line_is_changed_and_sent(
-    sandbox: Sandbox, followed: Services, desk: Desk
+    sandbox: Sandbox, services: Services, windows: Windows
 ) -> None:
     chat = sandbox.world.between(OWNER, BORIS).chat_id
-    owner, boris = await desk.open(OWNER, chat), await desk.open(BORIS, chat)
+    owner, boris = await windows.open(OWNER, chat), await windows.open(BORIS, chat)
     await say(boris, "coming?")
     await owner.wait_for_selector("#cloud:not([hidden])")
     lying = await owner.input_value("#words")
-    kept = await drafts.find(followed.database, 1)
+    kept = await drafts.find(services.database, 1)
     assert kept is not None and kept.replies[0] == lying
     await owner.press("#words", "End")
     await owner.type("#words", " haha")
@@ -109,48 +88,48 @@ async def test_a_draft_lies_in_the_input_line_is_changed_and_sent(
     await bubble(boris, f"{lying} haha").wait_for()
     assert await owner.input_value("#words") == ""
     async with asyncio.timeout(30):
-        while (kept := await drafts.find(followed.database, 1)) is None or kept.state == "shown":
+        while (kept := await drafts.find(services.database, 1)) is None or kept.state == "shown":
             await asyncio.sleep(0.02)
     assert (kept.state, kept.edited) == ("edited", f"{lying} haha")
 
 
 async def test_what_one_types_is_a_draft_everywhere_and_nobody_overwrites_it(
-    sandbox: Sandbox, followed: Services, desk: Desk, script: Script
+    sandbox: Sandbox, services: Services, windows: Windows, script: Script
 ) -> None:
     chat = sandbox.world.between(OWNER, ANNA).chat_id
-    owner = await desk.open(OWNER, chat)
-    anna = await desk.open(ANNA, chat)
+    owner = await windows.open(OWNER, chat)
+    anna = await windows.open(ANNA, chat)
     await owner.type("#words", "I am just")
     await anna.wait_for_selector("#subtitle.typing")
-    second = await desk.open(OWNER, chat)
+    second = await windows.open(OWNER, chat)
     await until(second, "document.getElementById('words').value === 'I am just'")
     await say(anna, "hello?")
     async with asyncio.timeout(30):
-        while (kept := await drafts.find(followed.database, 1)) is None or kept.state != "skipped":
+        while (kept := await drafts.find(services.database, 1)) is None or kept.state != "skipped":
             await asyncio.sleep(0.02)
     assert await owner.input_value("#words") == "I am just"
 
 
-async def test_forget_takes_a_chat_back_after_a_tap(sandbox: Sandbox, followed: Services, desk: Desk) -> None:
+async def test_forget_takes_a_chat_back_after_a_tap(sandbox: Sandbox, services: Services, windows: Windows) -> None:
     sandbox.world.send(OWNER, OWNER, "/start")
-    owner = await desk.open(OWNER)
+    owner = await windows.open(OWNER)
     await say(owner, "/forget Friend 3")
     await bubble(owner, "Forget Friend 3?").get_by_role("button", name="forget").click()
     await bubble(owner, "Forgotten: 16 messages").get_by_role("button", name="undo").wait_for()
-    assert await history.find_chat(followed.database, 2003) is None
+    assert await history.find_chat(services.database, 2003) is None
 
 
 async def test_he_trains_friends_guess_and_the_standings_come_as_a_picture(
-    sandbox: Sandbox, bot: App, desk: Desk
+    sandbox: Sandbox, bot: App, windows: Windows
 ) -> None:
     sandbox.world.send(OWNER, OWNER, "/start")
-    owner = await desk.open(OWNER)
+    owner = await windows.open(OWNER)
     await owner.type("#words", "/tra")
     await owner.wait_for_selector("#suggestions li >> text=/train")
     await owner.press("#words", "Enter")
     await owner.wait_for_selector(".bubble:has-text('Version 1 is ready') img")
     assert await _loaded(owner) == 1
-    friends = [await desk.open(person, GROUP) for person in (OWNER, ANNA, BORIS)]
+    friends = [await windows.open(person, GROUP) for person in (OWNER, ANNA, BORIS)]
     await say(friends[0], "/quiz 1")
     await owner.get_by_role("button", name="send all").click()
     poll = next(iter([await _poll(sandbox)]))

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from bot.questions import masked, order_for
 from bot.sandbox.server import Sandbox
-from bot.sandbox.world import Message, Poll
+from bot.sandbox.things import Message, Poll
 from bot.settings import Settings
 from storage import history, invitations, quizzes, runs
 from storage.database import Database

@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from bot.sandbox.server import Sandbox
-from bot.sandbox.world import Event, Message, Poll, Vote
+from bot.sandbox.things import Event, Message, Poll, Vote
 from bot.settings import Settings
 from storage import history, quizzes, runs
 from storage.database import Database

@@ -1,112 +1,31 @@
 """Secretary Mode over the wire: the real bot, the sandbox's Telegram, a model that says what a test wants."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from bot import sending
-from bot.context import App, Services
 from bot.sandbox.server import Sandbox
-from bot.sandbox.world import Connection, Event, Message, World
+from bot.sandbox.things import Event, Message
+from bot.sandbox.world import World
 from bot.settings import Settings
 from storage import drafts, history, secretary
 from storage.database import Database
-from storage.drafts import Draft
-from tests.bot.conftest import Listener, running, small_history
-from tests.sandbox_fixtures import ANNA, BORIS, OWNER, TOKEN
+from tests.bot.conftest import until
+from tests.desk_fixtures import CHANGED, Desk, at_the_desk, labels
+from tests.sandbox_fixtures import ANNA, BORIS, OWNER
 from tests.voice_fixtures import REPLIES, Script
 from training.dataset.pairs import Options, pairs_of
 
-pytestmark = pytest.mark.slow
-CHANGED = "onnect"  # stands in whatever the bot says of a connection
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_thumbs")]
 
 
-@pytest.fixture(autouse=True)
-def quick_thumbs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "LEAST_PAUSE", 0.01)
-    monkeypatch.setattr(sending, "LONGEST_PAUSE", 0.02)
-
-
-@pytest_asyncio.fixture
-async def settings(sandbox: Sandbox, scripted_url: str, tmp_path: Path) -> Settings:
-    home = tmp_path / "owner"
-    await small_history(home)
-    return Settings(
-        bot_token=TOKEN,
-        owner_id=OWNER,
-        bot_api_url=sandbox.url,
-        model_url=scripted_url,
-        likeme_home=home,
-        burst_seconds=0.2,
-    )
-
-
-class Desk:
-    """The owner at his phone: his account lent to the bot, his friends writing to him."""
-
-    def __init__(self, sandbox: Sandbox, app: App, settings: Settings) -> None:
-        self.sandbox, self.world, self.app, self.settings = sandbox, sandbox.world, app, settings
-        self.hears = Listener(sandbox, OWNER)
-
-    @property
-    def services(self) -> Services:
-        services = self.app.bot_data["services"]
-        assert isinstance(services, Services)
-        return services
-
-    async def connect(self, **terms: bool) -> Connection:
-        made: list[Connection] = []
-        await self.hears.after(lambda: made.append(self.world.connect(OWNER, **terms)), lambda m: CHANGED in m.text)
-        return made[0]
-
-    async def card(self, friend: int, *texts: str) -> Message:
-        """What a friend's lines bring."""
-        return await self.hears.after(
-            lambda: [self.world.write(friend, OWNER, text) for text in texts], lambda m: bool(m.buttons)
-        )
-
-    async def until(self, holds: Callable[[], Any]) -> None:
-        async with asyncio.timeout(15):
-            while not holds():
-                await asyncio.sleep(0.01)
-
-    async def draft(self, number: int, state: str) -> Draft:
-        """The stored draft, once it is in a state."""
-        async with asyncio.timeout(15):
-            while True:
-                found = await drafts.find(self.services.database, number)
-                if found is not None and found.state == state:
-                    return found
-                await asyncio.sleep(0.01)
-
-    def said_to(self, friend: int) -> list[str]:
-        """What the owner's name has said in a chat."""
-        return [m.text for m in self.world.history(self.world.between(OWNER, friend).chat_id) if m.sender == OWNER]
-
-
-@asynccontextmanager
-async def at_the_desk(sandbox: Sandbox, settings: Settings) -> AsyncIterator[Desk]:
-    async with running(settings) as app:
-        yield Desk(sandbox, app, settings)
-
-
-@pytest_asyncio.fixture
-async def desk(sandbox: Sandbox, settings: Settings) -> AsyncIterator[Desk]:
-    """A running bot whose owner has written to it and connected it."""
-    sandbox.world.send(OWNER, OWNER, "/start")
-    async with at_the_desk(sandbox, settings) as made:
-        await made.connect()
-        yield made
-
-
-def labels(card: Message) -> list[str]:
-    return [button["text"] for row in card.buttons for button in row]
+@pytest.fixture
+def model_url(scripted_url: str) -> str:
+    """A model that says what a test wants."""
+    return scripted_url
 
 
 async def replies_to_learn(desk: Desk, friend: int) -> list[str]:
@@ -127,7 +46,7 @@ async def test_a_friend_s_burst_becomes_one_card_and_a_tap_sends_it_once(desk: D
     desk.world.tap(OWNER, card, "1")
     desk.world.tap(OWNER, card, "2")
     kept = await desk.draft(1, "sent")
-    await desk.until(lambda: not card.buttons)
+    await until(lambda: not card.buttons)
     assert desk.said_to(ANNA) == kept.lines
     assert "Sent to Anna." in card.text
     assert kept.way == "card"
@@ -180,11 +99,11 @@ async def test_skip_and_again(desk: Desk, script: Script) -> None:
     card = await desk.card(ANNA, "coming?")
     script.reply = lambda asked, i: ["quite other words", "and more of them", "a third"][i % 3]
     desk.world.tap(OWNER, card, "again")
-    await desk.until(lambda: "quite other words" in card.text)
+    await until(lambda: "quite other words" in card.text)
     assert (await desk.draft(1, "replaced")).replies
     desk.world.tap(OWNER, card, "skip")
     await desk.draft(2, "skipped")
-    await desk.until(lambda: card.text == "Anna: skipped.")
+    await until(lambda: card.text == "Anna: skipped.")
     assert desk.said_to(ANNA) == []
 
 
@@ -192,7 +111,7 @@ async def test_a_newer_message_replaces_the_card(desk: Desk) -> None:
     first = await desk.card(ANNA, "coming?")
     second = await desk.card(ANNA, "hello??")
     assert "coming?\nhello??" in second.text
-    await desk.until(lambda: not first.buttons)
+    await until(lambda: not first.buttons)
     assert "newer card" in first.text
     desk.world.tap_data(OWNER, first, "card:1:0")
     await asyncio.sleep(0.3)
@@ -203,7 +122,7 @@ async def test_the_newest_state_wins_over_drafts_that_are_being_drawn(desk: Desk
     script.delay_seconds = 0.4
     async with desk.world.events() as events:
         desk.world.write(ANNA, OWNER, "coming?")
-        await desk.until(lambda: script.asked)
+        await until(lambda: script.asked)
         desk.world.write(ANNA, OWNER, "to the lake I mean")
         cards = []
         async with asyncio.timeout(15):
@@ -220,11 +139,11 @@ async def test_the_friend_edits_and_deletes(desk: Desk) -> None:
     place = desk.world.between(OWNER, ANNA).chat_id
     theirs = desk.world.history(place)[-1]
     desk.world.edit(theirs, text="saturday?")
-    await desk.until(lambda: "changed their message" in card.text)
-    await desk.until(lambda: "saturday?" in card.text)
+    await until(lambda: "changed their message" in card.text)
+    await until(lambda: "saturday?" in card.text)
     assert len(labels(card)) == 6
     desk.world.delete(theirs)
-    await desk.until(lambda: "deleted a message" in card.text)
+    await until(lambda: "deleted a message" in card.text)
     assert len(labels(card)) == 6
 
 
@@ -233,7 +152,7 @@ async def test_the_owner_answers_by_himself(desk: Desk) -> None:
     desk.world.write(OWNER, ANNA, "yes!")
     kept = await desk.draft(1, "answered")
     assert kept.edited == "yes!"
-    await desk.until(lambda: card.text == "Anna: you have answered by yourself.")
+    await until(lambda: card.text == "Anna: you have answered by yourself.")
 
 
 async def test_he_answers_before_the_burst_is_over_and_no_card_comes(desk: Desk, script: Script) -> None:
@@ -257,7 +176,7 @@ async def test_a_refusal_is_told_on_the_card_and_the_tap_can_be_repeated(desk: D
     card = await desk.card(ANNA, "friday?")
     desk.sandbox.faults.fail("sendMessage", 400, f"Bad Request: {refusal}")
     desk.world.tap(OWNER, card, "1")
-    await desk.until(lambda: REFUSALS[refusal] in card.text)
+    await until(lambda: REFUSALS[refusal] in card.text)
     assert len(labels(card)) == 6
     assert desk.said_to(ANNA) == []
     desk.world.tap(OWNER, card, "1")
@@ -269,11 +188,11 @@ async def test_no_leave_to_reply_and_a_connection_that_is_gone(desk: Desk) -> No
     card = await desk.card(ANNA, "friday?")
     await desk.connect(can_reply=False)
     desk.world.tap(OWNER, card, "1")
-    await desk.until(lambda: "may not reply for you" in card.text)
+    await until(lambda: "may not reply for you" in card.text)
     gone = await desk.hears.after(lambda: desk.world.connect(OWNER, is_enabled=False), lambda m: CHANGED in m.text)
     assert "no longer connected" in gone.text
     desk.world.tap(OWNER, card, "1")
-    await desk.until(lambda: "no longer connected" in card.text)
+    await until(lambda: "no longer connected" in card.text)
     await desk.connect()
     desk.world.tap(OWNER, card, "1")
     await desk.draft(1, "sent")
@@ -284,7 +203,7 @@ async def test_after_a_day_nothing_is_even_tried(desk: Desk) -> None:
     async with desk.services.database.transaction():
         await desk.services.database.execute("UPDATE card SET answered_at = answered_at - 90000")
     desk.world.tap(OWNER, card, "1")
-    await desk.until(lambda: "24 hours" in card.text)
+    await until(lambda: "24 hours" in card.text)
     assert desk.said_to(ANNA) == []
 
 
@@ -292,7 +211,7 @@ async def test_no_answer_from_telegram_leaves_it_to_the_owner_to_look(desk: Desk
     card = await desk.card(ANNA, "friday?")
     desk.sandbox.faults.fail("sendMessage", 502, "Bad Gateway")
     desk.world.tap(OWNER, card, "1")
-    await desk.until(lambda: "did not answer" in card.text)
+    await until(lambda: "did not answer" in card.text)
     assert labels(card) == ["send the rest", "skip"]
     desk.world.tap(OWNER, card, "send the rest")
     await desk.draft(1, "sent")
@@ -324,7 +243,7 @@ async def test_modes_and_quiet_hours(desk: Desk, script: Script) -> None:
     shown = await desk.hears.after(lambda: desk.world.send(OWNER, OWNER, "/mode"))
     row = next(i for i, buttons in enumerate(shown.buttons) if buttons[0]["text"] == "Anna")
     desk.world.tap_data(OWNER, shown, shown.buttons[row + 1][0]["callback_data"])
-    await desk.until(lambda: shown.buttons[row + 1][0]["text"] == "● off")
+    await until(lambda: shown.buttons[row + 1][0]["text"] == "● off")
     asked = len(script.asked)
     desk.world.write(ANNA, OWNER, "two?")
     await desk.card(BORIS, "three?")
@@ -379,11 +298,11 @@ async def test_a_restart_between_card_and_tap_loses_nothing(sandbox: Sandbox, se
         await desk.connect()
         card = await desk.card(ANNA, "friday?")
         world.write(BORIS, OWNER, "and you?")  # still waiting when the bot goes down
-        await desk.until(lambda: True)
+        await until(lambda: True)
     world.tap(OWNER, card, "1")
     async with at_the_desk(sandbox, settings) as desk:
         await desk.draft(1, "sent")
-        await desk.until(lambda: any(m.text.startswith("Boris") and m.buttons for m in world.messages.values()))
+        await until(lambda: any(m.text.startswith("Boris") and m.buttons for m in world.messages.values()))
         assert len(desk.said_to(ANNA)) == 1
 
 
@@ -407,7 +326,7 @@ async def test_a_stop_while_sending_never_sends_twice(sandbox: Sandbox, settings
     place = world.between(OWNER, ANNA).chat_id
     world.post(OWNER, place, text="first line", business_bot=connection.bot)
     async with at_the_desk(sandbox, settings) as desk:
-        await desk.until(lambda: "I was stopped while sending" in card.text)
+        await until(lambda: "I was stopped while sending" in card.text)
         assert labels(card) == ["send the rest", "skip"]
         async with asyncio.timeout(10):
             while await drafts.sent_lines(desk.services.database, 1) != {0}:
@@ -435,13 +354,11 @@ async def test_what_was_sent_when_the_bot_was_stopped_is_settled_by_its_echo(
     world.post(OWNER, world.between(OWNER, ANNA).chat_id, text="in my own words", business_bot=connection.bot)
     async with at_the_desk(sandbox, settings) as desk:
         await desk.draft(1, "edited")
-        await desk.until(lambda: "Sent to Anna." in card.text)
+        await until(lambda: "Sent to Anna." in card.text)
         assert desk.said_to(ANNA) == ["in my own words"]
 
 
-async def test_a_line_is_known_and_its_draft_settled_at_one_moment(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_line_is_known_and_its_draft_settled_at_one_moment(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, asked = drafts.settle, []
 
     async def dies_first(*given: Any, **options: Any) -> bool:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import dotenv
 import pytest
-import pytest_asyncio
 
 from bot import machine
 from bot.account import SESSION
@@ -28,24 +27,16 @@ pytestmark = pytest.mark.slow
 SETTINGS = ("BOT_TOKEN", "OWNER_ID", "API_ID", "API_HASH", "MODEL_URL", "MODEL_TOKEN", "BASE_MODEL", "QUANTIZATION")
 
 
-@pytest_asyncio.fixture
-async def telegram(sandbox: Sandbox) -> AsyncIterator[MtprotoServer]:
-    """The account's side of the same world."""
-    async with MtprotoServer.start(sandbox.world) as running:
-        running.add_account(OWNER, PHONE)
-        yield running
-
-
 @pytest.fixture
-def environment(sandbox: Sandbox, telegram: MtprotoServer, tmp_path: Path) -> dict[str, str]:
+def environment(sandbox: Sandbox, mtproto: MtprotoServer, tmp_path: Path) -> dict[str, str]:
     """An empty folder, and where the sandbox is; no answer of the walk stands in it."""
     key = tmp_path / "server.pem"
-    key.write_text(telegram.public_key)
+    key.write_text(mtproto.public_key)
     inherited = {name: value for name, value in os.environ.items() if name not in (*SETTINGS, "LIKEME_HOME")}
     return {
         **inherited,
         "BOT_API_URL": sandbox.url,
-        "MTPROTO_SERVER": f"127.0.0.1:{telegram.port}",
+        "MTPROTO_SERVER": f"127.0.0.1:{mtproto.port}",
         "MTPROTO_KEY": str(key),
         "COLUMNS": "200",
     }
@@ -154,10 +145,10 @@ async def test_every_answer_is_tried_and_a_stop_loses_none(
 
 
 async def test_at_a_terminal_it_signs_in_and_shows_no_secret(
-    sandbox: Sandbox, telegram: MtprotoServer, environment: dict[str, str], tmp_path: Path
+    sandbox: Sandbox, mtproto: MtprotoServer, environment: dict[str, str], tmp_path: Path
 ) -> None:
     world = sandbox.world
-    known = telegram.accounts[PHONE]
+    known = mtproto.accounts[PHONE]
     known.two_step = TwoStep(PASSWORD)
     world.write(OWNER, ANNA, "are you coming?")
     world.write(ANNA, OWNER, "yes!")

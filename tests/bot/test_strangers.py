@@ -1,12 +1,10 @@
 """Who may do what: the handler table walked as a stranger, and everything forged refused and counted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from telegram import Bot, Update, User
 from telegram.ext import (
     BusinessConnectionHandler,
@@ -22,10 +20,10 @@ from bot import languages, overview, play, refused, secretary
 from bot.application import build
 from bot.context import App, Services
 from bot.sandbox.server import Sandbox
-from bot.sandbox.world import Option, Poll
+from bot.sandbox.things import Option, Poll
 from bot.settings import Settings
 from storage import invitations, quizzes
-from tests.bot.conftest import BOT, Listener, running, small_history
+from tests.bot.conftest import BOT, Listener, services_of, until
 from tests.sandbox_fixtures import ANNA, BORIS, CLARA, GROUP, OWNER, TOKEN
 from tests.voice_fixtures import Script
 
@@ -135,37 +133,16 @@ def test_nothing_else_stands_in_the_table_than_what_is_looked_at_here(plain: Set
 # Over the wire
 
 
-@pytest_asyncio.fixture
-async def settings(sandbox: Sandbox, scripted_url: str, tmp_path: Any) -> Settings:
-    await small_history(tmp_path / "owner")
-    return Settings(
-        bot_token=TOKEN, owner_id=OWNER, bot_api_url=sandbox.url, model_url=scripted_url,
-        likeme_home=tmp_path / "owner", burst_seconds=0.1,
-    )  # fmt: skip
-
-
-@pytest_asyncio.fixture
-async def app(settings: Settings) -> AsyncIterator[App]:
-    async with running(settings) as up:
-        yield up
-
-
-def services_of(app: App) -> Services:
-    services = app.bot_data["services"]
-    assert isinstance(services, Services)
-    return services
-
-
-async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not holds():
-            await asyncio.sleep(0.02)
+@pytest.fixture
+def model_url(scripted_url: str) -> str:
+    """A model that says what a test wants."""
+    return scripted_url
 
 
 async def test_what_strangers_try_changes_nothing_is_counted_and_stands_in_status(
-    sandbox: Sandbox, app: App, script: Script
+    sandbox: Sandbox, bot: App, script: Script
 ) -> None:
-    world, services = sandbox.world, services_of(app)
+    world, services = sandbox.world, services_of(bot)
     hears = Listener(sandbox, OWNER)
     world.send(OWNER, OWNER, "/start")
     world.send(ANNA, ANNA, "/start")
@@ -205,8 +182,8 @@ def _foreign_poll(sandbox: Sandbox) -> Poll:
     return poll
 
 
-async def test_a_poll_of_the_moment_of_a_kill_counts_for_the_friend_it_was_put_to(sandbox: Sandbox, app: App) -> None:
-    world, services = sandbox.world, services_of(app)
+async def test_a_poll_of_the_moment_of_a_kill_counts_for_the_friend_it_was_put_to(sandbox: Sandbox, bot: App) -> None:
+    world, services = sandbox.world, services_of(bot)
     database, now = services.database, datetime.now(UTC)
     replies = tuple(quizzes.Reply(source, f"reply {source}") for source in ("real", "tuned", "stock"))  # type: ignore[arg-type]
     world.send(ANNA, ANNA, "/start")

@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -76,12 +75,6 @@ async def likeme(settings: Settings, *arguments: str) -> Process:
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bot", *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment
     )
-
-
-async def until(wanted: Callable[[], object], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while not wanted():
-            await asyncio.sleep(0.02)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from pydantic import SecretStr
 
 from bot import voice as voice_page
 from bot import waiting
@@ -20,8 +21,8 @@ from bot.voice import Voice
 from storage import secretary
 from storage.database import Database
 from storage.errors import ModelError
-from tests.bot.conftest import Listener, running, small_history
-from tests.sandbox_fixtures import ANNA, OWNER, TOKEN
+from tests.bot.conftest import Listener, running
+from tests.sandbox_fixtures import ANNA, OWNER
 
 pytestmark = pytest.mark.slow
 KEY = "the-same-long-word-on-both-sides"
@@ -77,7 +78,7 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest_asyncio.fixture
-async def url(cable: Cable, tiny_folder: Path, tmp_path: Path) -> AsyncIterator[str]:
+async def model_url(cable: Cable, tiny_folder: Path, tmp_path: Path) -> AsyncIterator[str]:
     """A real model server in the other namespace."""
     address = f"10.231.{os.getpid() % 10_000 % 250}.2"
     serve = (sys.executable, "-m", "training", "--home", str(tmp_path / "far"), "--host", address, "--port", "8765")
@@ -99,24 +100,19 @@ async def url(cable: Cable, tiny_folder: Path, tmp_path: Path) -> AsyncIterator[
     await process.wait()
 
 
+@pytest_asyncio.fixture
+async def settings(settings: Settings) -> Settings:
+    """The bot knows the far server's token."""
+    return settings.model_copy(update={"model_token": SecretStr(KEY)})
+
+
 async def test_a_link_that_is_down_for_a_while_loses_nothing(
-    sandbox: Sandbox, cable: Cable, url: str, tmp_path: Path, owner_hears: Listener
+    sandbox: Sandbox, cable: Cable, settings: Settings, owner_hears: Listener
 ) -> None:
-    stranger = Voice(url, "another word")
+    stranger = Voice(settings.model_url, "another word")
     with pytest.raises(ModelError, match="MODEL_TOKEN on both sides"):
         await stranger.base_model()
     await stranger.close()
-    home = tmp_path / "near"
-    await small_history(home)
-    settings = Settings(
-        bot_token=TOKEN,
-        owner_id=OWNER,
-        bot_api_url=sandbox.url,
-        model_url=url,
-        model_token=KEY,
-        likeme_home=home,
-        burst_seconds=0.1,
-    )
     world = sandbox.world
     async with running(settings):
         await owner_hears.after(lambda: world.send(OWNER, OWNER, "/start"))
@@ -132,7 +128,7 @@ async def test_a_link_that_is_down_for_a_while_loses_nothing(
         )
         assert "Model server: not there" in status.text
     async with running(settings):  # a restart meanwhile
-        async with Database.open(home / "history.db") as database:
+        async with Database.open(settings.likeme_home / "history.db") as database:
             waits = await secretary.waiting_in(database, ANNA)
         assert waits is not None
         away = words("en")["card_away"]

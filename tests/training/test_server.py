@@ -17,7 +17,7 @@ from openai.types.fine_tuning import FineTuningJobEvent
 
 from tests.model_fixtures import TINY, serve, tiny_base
 from training import adapters
-from training.jobs import TAKEN_UP
+from training.job_records import TAKEN_UP
 from training.serving import Serving
 
 QUESTION: Any = [{"role": "user", "content": "are you coming?"}]
@@ -249,7 +249,7 @@ async def test_a_job_cancelled_in_its_evaluation_leaves_no_voice(client: Connect
         if event.data and "evaluating" in event.data:  # type: ignore[operator]
             await api.fine_tuning.jobs.cancel(job.id)
             break
-    assert (await stream(api, job.id))[-1].message == "Cancelled while it was evaluated; nothing was published."
+    assert (await stream(api, job.id))[-1].message == "Cancelled during the evaluation; nothing was published."
     ended = await api.fine_tuning.jobs.retrieve(job.id)
     assert (ended.status, ended.fine_tuned_model) == ("cancelled", None)
     assert [model.id async for model in api.models.list() if model.id.startswith("likeme-")] == []

@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 
+from storage.durable import replacing
 from training.dataset.render import Encoded
 from training.engine.recipe import Recipe
 from training.engine.step import Step
@@ -71,17 +71,9 @@ def _in_main_memory(state: Any) -> Any:
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Write a snapshot: beside its place, then renamed into it."""
-    scratch = folder / f".{NAME}"
-    try:
-        with scratch.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(folder / NAME)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
+    """Write a snapshot in place of the one before. OSError or RuntimeError on a full disk; that one stays then."""
+    with replacing(folder / NAME) as file:
+        torch.save(state, file)
 
 
 def load(folder: Path, run: str) -> dict[str, Any] | None:

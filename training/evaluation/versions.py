@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from storage.durable import write_private
 from storage.errors import BadInput
 from training import adapters
 from training.adapters import Version
@@ -14,7 +15,7 @@ from training.engine.model import Base
 from training.engine.recipe import Recipe
 from training.evaluation import audit
 from training.evaluation.evaluate import FULL, SHORT, Conversation, Tell, Voices, evaluate
-from training.files import Files, parse, write_private
+from training.files import Files, parse
 from training.generate import Sampling
 
 NAME = "evaluation.json"

@@ -13,7 +13,7 @@ from telethon.tl import types
 
 from bot.sandbox.mtproto.faults import RpcRefusal
 from bot.sandbox.mtproto.handshake import GENERATOR, PRIME
-from bot.sandbox.world import Event, Message
+from bot.sandbox.things import Event, Message
 
 _P = PRIME.to_bytes(256, "big")
 _G = big_num_for_hash(GENERATOR)

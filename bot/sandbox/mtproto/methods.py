@@ -10,7 +10,8 @@ from bot.sandbox.mtproto import objects
 from bot.sandbox.mtproto.accounts import Account, Happening
 from bot.sandbox.mtproto.faults import RpcRefusal
 from bot.sandbox.mtproto.sign_in import Device
-from bot.sandbox.world import Chat, Message, World
+from bot.sandbox.things import Chat, Message
+from bot.sandbox.world import World
 
 PAGE, TEXT = 100, 4096
 DIFFERENCE, FORGOTTEN = 100, 10_000  # happenings in one answer; how far back Telegram remembers

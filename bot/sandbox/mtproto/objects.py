@@ -6,7 +6,8 @@ from typing import Any
 
 from telethon.tl import types
 
-from bot.sandbox.world import Chat, CloudDraft, Message, World
+from bot.sandbox.things import Chat, CloudDraft, Message
+from bot.sandbox.world import World
 
 _ENTITIES = {
     "bold": types.MessageEntityBold,

@@ -25,7 +25,8 @@ from bot.sandbox.mtproto.frames import Frames
 from bot.sandbox.mtproto.handshake import Handshake
 from bot.sandbox.mtproto.methods import Methods, has, update_of, updates
 from bot.sandbox.mtproto.sign_in import API_HASH, API_ID, Device, SignIn
-from bot.sandbox.world import Event, World
+from bot.sandbox.things import Event
+from bot.sandbox.world import World
 
 __all__ = ["API_HASH", "API_ID", "MtprotoServer"]
 

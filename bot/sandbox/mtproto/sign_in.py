@@ -11,7 +11,8 @@ from bot.sandbox.mtproto import objects
 from bot.sandbox.mtproto.accounts import Account
 from bot.sandbox.mtproto.channel import Channel
 from bot.sandbox.mtproto.faults import RpcRefusal
-from bot.sandbox.world import TELEGRAM, World
+from bot.sandbox.things import TELEGRAM
+from bot.sandbox.world import World
 
 API_ID, API_HASH = 4242, "0123456789abcdef0123456789abcdef"
 

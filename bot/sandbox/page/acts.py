@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from bot.sandbox.world import Chat, Message, World
+from bot.sandbox.things import Chat, Message
+from bot.sandbox.world import World
 
 TEXT = 4096  # Telegram's
 

@@ -18,7 +18,8 @@ from starlette.routing import Route
 
 from bot.sandbox.page import view
 from bot.sandbox.page.acts import Refused, act
-from bot.sandbox.world import Event, World
+from bot.sandbox.things import Event
+from bot.sandbox.world import World
 
 BODY_BYTES = 64 * 1024
 BEAT_SECONDS = 15.0  # a line that goes nowhere is noticed by writing to it

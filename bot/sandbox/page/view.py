@@ -3,7 +3,8 @@
 from typing import Any
 
 from bot.sandbox import wire
-from bot.sandbox.world import Chat, CloudDraft, Connection, Event, Message, Poll, Tap, Typing, User, Vote, World
+from bot.sandbox.things import Chat, CloudDraft, Connection, Event, Message, Poll, Tap, Typing, User, Vote
+from bot.sandbox.world import World
 
 Told = dict[str, Any]
 

@@ -11,7 +11,8 @@ from bot.sandbox import cast, friends, sample
 from bot.sandbox.friends import Friend, Friends
 from bot.sandbox.judges import replies_of, ways
 from bot.sandbox.mtproto.server import MtprotoServer
-from bot.sandbox.world import TELEGRAM, Message, Option, Poll, World
+from bot.sandbox.things import TELEGRAM, Message, Option, Poll
+from bot.sandbox.world import World
 from bot.settings import Settings
 from storage import history
 from storage.database import Database

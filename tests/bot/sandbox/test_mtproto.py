@@ -1,7 +1,6 @@
 """The MTProto sandbox as Telethon meets it, over TCP and unchanged."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from bot import account
 from bot.sandbox.mtproto.methods import DIFFERENCE
 from bot.sandbox.mtproto.server import MtprotoServer
 from bot.settings import Settings
+from tests.bot.conftest import until
 from tests.mtproto_fixtures import PHONE
 from tests.sandbox_fixtures import ANNA, BORIS, GROUP, OWNER
 
@@ -26,12 +26,6 @@ def talk(telegram: MtprotoServer, friend: int, n: int) -> None:
     for number in range(n):
         pair = (friend, OWNER) if number % 2 else (OWNER, friend)
         telegram.world.write(*pair, f"{friend} {number}")
-
-
-async def until(wanted: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not wanted():
-            await asyncio.sleep(0.01)
 
 
 async def test_history_comes_in_pages_from_either_end(telegram: MtprotoServer, client: TelegramClient) -> None:

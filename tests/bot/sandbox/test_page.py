@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from bot.sandbox.page.acts import Refused, act
 from bot.sandbox.server import Sandbox
-from tests.browser_fixtures import PHONE, Desk, bubble, say, until
+from tests.browser_fixtures import PHONE, Windows, bubble, say, until
 from tests.sandbox_fixtures import ANNA, BORIS, GROUP, OWNER
 
 HOSTILE = (
@@ -105,7 +105,7 @@ def test_nobody_changes_what_somebody_else_wrote(sandbox: Sandbox) -> None:
     assert theirs.text == "mine"
 
 
-async def test_words_are_shown_as_words_whatever_they_hold(sandbox: Sandbox, desk: Desk) -> None:
+async def test_words_are_shown_as_words_whatever_they_hold(sandbox: Sandbox, windows: Windows) -> None:
     world = sandbox.world
     world.chats[GROUP].members.append(world.add_user(1099, HOSTILE[0]).user_id)
     group_text = "bold 🙂 code"
@@ -118,7 +118,7 @@ async def test_words_are_shown_as_words_whatever_they_hold(sandbox: Sandbox, des
         world.send(1099, GROUP, words)
     world.post(BORIS, GROUP, text=group_text, entities=entities)
     world.post(BORIS, GROUP, text=HOSTILE[0], buttons=[[{"text": HOSTILE[1], "callback_data": "x"}]])
-    page = await desk.open(OWNER, GROUP)
+    page = await windows.open(OWNER, GROUP)
     await page.wait_for_selector(f".row:nth-of-type({len(HOSTILE) + 3})")
     shown = await page.locator(".text").all_inner_texts()
     assert shown == [*HOSTILE, group_text, HOSTILE[0]]
@@ -136,9 +136,9 @@ async def test_words_are_shown_as_words_whatever_they_hold(sandbox: Sandbox, des
     ]
 
 
-async def test_what_happens_is_seen_at_once(sandbox: Sandbox, desk: Desk) -> None:
+async def test_what_happens_is_seen_at_once(sandbox: Sandbox, windows: Windows) -> None:
     world, chat = sandbox.world, sandbox.world.between(OWNER, ANNA).chat_id
-    page = await desk.open(OWNER, chat)
+    page = await windows.open(OWNER, chat)
     world.stream(ANNA, chat)
     await page.wait_for_selector("#subtitle.typing >> text=typing …")
     sent = world.write(ANNA, OWNER, "helo")
@@ -157,11 +157,11 @@ async def test_what_happens_is_seen_at_once(sandbox: Sandbox, desk: Desk) -> Non
     await page.wait_for_selector(".growing >> text=1  sure, see")
 
 
-async def test_the_keyboard_is_enough(sandbox: Sandbox, desk: Desk) -> None:
+async def test_the_keyboard_is_enough(sandbox: Sandbox, windows: Windows) -> None:
     world = sandbox.world
     for friend, words in ((ANNA, "first"), (BORIS, "second")):
         world.write(friend, OWNER, words)
-    page = await desk.open(OWNER, world.between(OWNER, BORIS).chat_id)
+    page = await windows.open(OWNER, world.between(OWNER, BORIS).chat_id)
     await until(page, "document.activeElement.id === 'words'")
     await page.keyboard.type("two")
     await page.keyboard.press("Shift+Enter")
@@ -195,10 +195,10 @@ async def test_the_keyboard_is_enough(sandbox: Sandbox, desk: Desk) -> None:
     assert nameless == []
 
 
-async def test_a_phone_shows_the_chats_or_one_of_them(sandbox: Sandbox, desk: Desk) -> None:
+async def test_a_phone_shows_the_chats_or_one_of_them(sandbox: Sandbox, windows: Windows) -> None:
     world = sandbox.world
     world.write(ANNA, OWNER, "long " * 60)
-    page = await desk.open(OWNER, size=PHONE, scheme="dark")
+    page = await windows.open(OWNER, size=PHONE, scheme="dark")
     assert not await page.is_visible("main")
     await page.click("#chats a:has-text('Anna')")
     await bubble(page, "long").wait_for()
@@ -209,12 +209,12 @@ async def test_a_phone_shows_the_chats_or_one_of_them(sandbox: Sandbox, desk: De
     await page.click("#back")
     await page.wait_for_selector("#side", state="visible")
     back = await page.evaluate("getComputedStyle(document.body).backgroundColor")
-    light = await desk.open(OWNER, size=PHONE)
+    light = await windows.open(OWNER, size=PHONE)
     assert await light.evaluate("getComputedStyle(document.body).backgroundColor") != back
 
 
-async def test_a_stream_that_breaks_off_is_taken_up_by_the_page(sandbox: Sandbox, desk: Desk) -> None:
-    page = await desk.open(OWNER, sandbox.world.between(OWNER, ANNA).chat_id)
+async def test_a_stream_that_breaks_off_is_taken_up_by_the_page(sandbox: Sandbox, windows: Windows) -> None:
+    page = await windows.open(OWNER, sandbox.world.between(OWNER, ANNA).chat_id)
     sandbox.page.close()
     await page.wait_for_selector("#subtitle >> text=The demo is not there")
     sandbox.world.write(ANNA, OWNER, "while you were away")
@@ -222,18 +222,18 @@ async def test_a_stream_that_breaks_off_is_taken_up_by_the_page(sandbox: Sandbox
 
 
 async def test_a_forwarded_message_goes_to_the_bot_and_a_link_of_the_quiz_opens_it(
-    sandbox: Sandbox, desk: Desk
+    sandbox: Sandbox, windows: Windows
 ) -> None:
     world = sandbox.world
     world.write(ANNA, OWNER, "coming?")
-    page = await desk.open(OWNER, world.between(OWNER, ANNA).chat_id)
+    page = await windows.open(OWNER, world.between(OWNER, ANNA).chat_id)
     await bubble(page, "coming?").hover()
     await bubble(page, "coming?").locator(".more").click()
     await page.get_by_role("menuitem", name="Forward to likeme").click()
     await bubble(page, "Forwarded from").wait_for()
     assert world.history(OWNER)[-1].forwarded_from == ANNA
     world.write(OWNER, ANNA, "https://t.me/likeme_test_bot?start=quiz_abc")
-    anna = await desk.open(ANNA, world.between(OWNER, ANNA).chat_id)
+    anna = await windows.open(ANNA, world.between(OWNER, ANNA).chat_id)
     await anna.click(".link")
     async with asyncio.timeout(20):
         while [m.text for m in world.history(ANNA)] != ["/start quiz_abc"]:

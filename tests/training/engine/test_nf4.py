@@ -18,7 +18,7 @@ from training.engine.decoder import decoder
 from training.engine.model import Base, load_base, prepared
 from training.engine.packing import rows, shared_beginning
 from training.engine.step import Eager
-from training.jobs import default_recipe
+from training.fine_tuning import default_recipe
 
 QDORA = recipe.load("qdora", warmup_steps=0, epochs=1)
 
