@@ -151,8 +151,10 @@ def _base() -> Any:
 
 def _train(base: Any, name: str, rows: list[Any], valid: list[Any], rate: float, start: Path | None, seed: int) -> Path:
     from training.engine import loop, recipe
+    from training.engine.step import Eager
 
-    chosen = recipe.load(os.environ.get("RECIPE", "embedded"))
+    loop.stepper = lambda *given: Eager(*given[:3])  # a night has some ten steps: compiling would take longer
+    chosen = recipe.load(os.environ.get("RECIPE", "embedded"), row_tokens=4096)
     chosen = chosen.model_copy(update={"learning_rate": chosen.learning_rate * rate})
     out = DATA / "voices" / name / str(time.monotonic_ns())
     taught = loop.train(base, chosen, rows, valid, out, lambda e: None, lambda: "go on", seed, start)
@@ -210,6 +212,7 @@ class _Life:
     def __init__(self, base: Any, name: str, plan: dict[str, Any], pool: list[Any], adapter: Path) -> None:
         self._base, self._plan, self._pool = base, plan, pool
         self.adapter = adapter
+        self._stock: list[str] = []
 
     def held_out(self, night: int) -> list[int]:
         """The fixed set and what each night so far has held out."""
@@ -248,8 +251,8 @@ class _Life:
         prompts = [[{"role": "user", "content": item.question}] for item in asked]
         self._base.load(str(self.adapter), self.adapter)
         how = Sampling(temperature=0, max_tokens=32)
-        stock, tuned = (replies.draw(self._base, who, prompts, how) for who in (None, str(self.adapter)))
-        found = forgetting.compare(asked, stock, tuned)
+        self._stock = self._stock or replies.draw(self._base, None, prompts, how)
+        found = forgetting.compare(asked, self._stock, replies.draw(self._base, str(self.adapter), prompts, how))
         return {"right": found.tuned.picks, "stock_right": found.stock.picks, "asked": len(asked), "p": found.p}
 
     def _losses(self, adapter: Path | None, examples: list[int]) -> Any:
