@@ -230,9 +230,10 @@ def _drawn(
     from training.dataset.render import Turn
     from training.evaluation.replies import complete
     from training.generate import Sampling
+    from training.rerank import suits
 
     contexts = [[Turn(m["role"], m["content"]) for m in prompt if m["role"] != "system"] for prompt in prompts]
-    fit: list[list[str]] = [[] for _ in prompts]
+    fit: list[list[Drawn]] = [[] for _ in prompts]
     first: list[Drawn] = []
     source: dict[tuple[int, str], Drawn] = {}
     for attempt in range(TRIES):
@@ -245,7 +246,8 @@ def _drawn(
         for i, one in zip(wanted, drawn, strict=True):
             text = suitable(one, contexts[i])
             if text is not None and not elsewhere(text, i):
-                fit[i].append(text)
+                (nats,) = suits(base, None, prompts[i], [one.text])
+                fit[i].append(Drawn(text, suits=nats))
                 source[i, text] = one
         best = [next(iter(different(found, DRAFTS)), "") for found in fit]
         yield first, [Drawn(text, not text or _ends_whole(source[i, text], text)) for i, text in enumerate(best)]

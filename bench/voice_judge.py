@@ -24,7 +24,7 @@ from training.evaluation.intervals import share
 from training.evaluation.recital import Training
 
 JUDGED = DATA / "judged.json"
-BROAD = ("first", "as shown")  # choosers that every voice is judged by; the others where the sampling is chosen
+BROAD = ("first", "most typical", "as shown")  # judged of every voice; the others where the sampling is chosen
 
 
 def main() -> None:
@@ -157,10 +157,10 @@ def _first(history: History, one: dict[str, Any], places: range) -> int:
     return places[0]
 
 
-def _shown(history: History, one: dict[str, Any], places: range) -> int:
-    """What a card shows first."""
+def _typical(history: History, one: dict[str, Any], places: range) -> int:
+    """What a card shows first where the engine does not tell how well a reply suits."""
     fit = {text: i for i in reversed(places) if (text := _as_shown(history, one, i)) is not None}
-    best = different(list(fit), len(places))
+    best = different([Drawn(text) for text in fit], len(places))
     return fit[best[0]] if best else places[0]
 
 
@@ -184,9 +184,10 @@ def _nats(one: dict[str, Any], i: int, of: str = "nats") -> float:
 
 CHOOSERS: dict[str, Chooser] = {
     "first": _first,
-    "as shown": _shown,
-    # Log-likelihood ratios: with the prompt over without it (Li et al. 2016, arXiv 1510.03055), and tuned over stock.
-    "suits most": _most(lambda one, i: _nats(one, i, "nats_alone") - _nats(one, i)),
+    "most typical": _typical,
+    # Log-likelihood ratios: with the prompt over without it, which is what a card goes by (training/rerank.py), and
+    # tuned over stock.
+    "as shown": _most(lambda one, i: _nats(one, i, "nats_alone") - _nats(one, i)),
     "suits most a token": _most(lambda one, i: (_nats(one, i, "nats_alone") - _nats(one, i)) / one["nats"][i][1]),
     "least like stock": _most(lambda one, i: _nats(one, i, "nats_stock") - _nats(one, i)),
     "likeliest a token": _most(lambda one, i: -_nats(one, i) / one["nats"][i][1]),

@@ -70,7 +70,7 @@ class Drafting:
         on_text: OnText | None,
     ) -> Drafted:
         messages = conversation(context) if version else await self.introduced(context, chat_id)
-        found: list[str] = []
+        found: list[Drawn] = []
         for attempt in range(TRIES):
             wanted = n - len(different(found, n)) + SPARE
             drawn = await self._voice.draw(model, messages, wanted, on_text=on_text if attempt == 0 else None)
@@ -87,9 +87,10 @@ class Drafting:
         exchanges = await exchanges_like(self._database, context, chat_id, known.names, before)
         return prompted(context, known.manner, exchanges)
 
-    async def _fit(self, drawn: Sequence[Drawn], context: Sequence[Turn], chat_id: int | None) -> list[str]:
-        fit = [text for one in drawn if (text := suitable(one, context)) is not None]
-        return [text for text in fit if not await similar.said_elsewhere(self._database, text, chat_id, RUN_WORDS)]
+    async def _fit(self, drawn: Sequence[Drawn], context: Sequence[Turn], chat_id: int | None) -> list[Drawn]:
+        """As they may be shown."""
+        fit = [replace(one, text=text) for one in drawn if (text := suitable(one, context)) is not None]
+        return [one for one in fit if not await similar.said_elsewhere(self._database, one.text, chat_id, RUN_WORDS)]
 
     async def _known_owner(self) -> "_Owner":
         newest = await last_rowid(self._database)

@@ -30,10 +30,14 @@ _SENTENCE_END = re.compile(r".*(?:[!?…)]|(?<!\d)\.)(?=\s|\Z)", re.DOTALL)  # "
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A reply as the model gave it; not `whole`: it was cut off."""
+    """A reply as the model gave it; not `whole`: it was cut off.
+
+    `suits`: by how many nats its prompt makes it likelier; None where the engine does not tell.
+    """
 
     text: str
     whole: bool = True
+    suits: float | None = None
 
 
 def suitable(drawn: Drawn, context: Sequence[Turn]) -> str | None:
@@ -55,14 +59,20 @@ def so_far(text: str) -> str:
     return "" if _FOREIGN.search(seen) or _MASK.search(seen) or redact(seen)[1] else seen
 
 
-def different(replies: Sequence[str], n: int) -> list[str]:
-    """At most `n` replies of which no two are nearly the same; the one nearest to all of them stands first."""
+def different(replies: Sequence[Drawn], n: int) -> list[str]:
+    """At most `n` replies of which no two are nearly the same, the one that suits its prompt most first.
+
+    Where nobody tells how well they suit, the one that is nearest to all of them.
+    """
+
+    def value(reply: Drawn) -> float:
+        return sum(_likeness(reply.text, other.text) for other in replies) if reply.suits is None else reply.suits
+
     kept: list[str] = []
-    for reply in replies:
-        if all(_likeness(reply, other) < ALIKE for other in kept):
-            kept.append(reply)
-    kept = kept[:n]
-    return sorted(kept, key=lambda reply: -sum(_likeness(reply, other) for other in replies))
+    for reply in sorted(replies, key=value, reverse=True):
+        if all(_likeness(reply.text, other) < ALIKE for other in kept):
+            kept.append(reply.text)
+    return kept[:n]
 
 
 def _circles(text: str) -> bool:

@@ -112,12 +112,14 @@ class Voice:
     ) -> list[Drawn]:
         """Draw `n` replies as they come. `on_text` gets all of them, as far as they are, whenever one grows."""
         texts, whole = [""] * n, [False] * n
+        suits: list[float | None] = [None] * n
 
         async def fill(first: int, count: int) -> None:
             async for chunk in self._stream(model, messages, count, None if seed is None else seed + first):
                 for choice in chunk.choices:
                     texts[first + choice.index] += choice.delta.content or ""
                     whole[first + choice.index] |= choice.finish_reason == "stop"
+                    suits[first + choice.index] = (choice.model_extra or {}).get("suits")
                 if on_text is not None:
                     on_text(texts)
 
@@ -125,7 +127,7 @@ class Voice:
         parts = [(i, 1) for i in range(n)] if self.only_model else [(0, n)]
         with self._plainly():
             await asyncio.gather(*(fill(first, count) for first, count in parts))
-        return [Drawn(text.strip(), end) for text, end in zip(texts, whole, strict=True)]
+        return [Drawn(text.strip(), end, nats) for text, end, nats in zip(texts, whole, suits, strict=True)]
 
     async def _stream(
         self, model: str, messages: Sequence[dict[str, str]], n: int, seed: int | None
@@ -140,7 +142,7 @@ class Voice:
             seed=seed,
             stream=True,
             # Ours never thinks aloud; other engines leave it to the model's template.
-            extra_body={"chat_template_kwargs": {"enable_thinking": False}} if self.only_model else None,
+            extra_body={"chat_template_kwargs": {"enable_thinking": False}} if self.only_model else {"rank": n > 1},
         )
         async for chunk in stream:
             yield chunk

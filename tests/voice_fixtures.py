@@ -24,6 +24,7 @@ class Script:
         self.reply: Callable[[str, int], str] = lambda asked, index: REPLIES[index % len(REPLIES)]
         self.delay_seconds = 0.0
         self.finish_reason = "stop"
+        self.suits: Sequence[float] = ()  # of the replies, if they are to be ranked
         self.failing = False
         self.asked: list[list[dict[str, str]]] = []
         self.at_once = 0
@@ -47,7 +48,8 @@ class Script:
                 yield _chunk(body["model"], i, {"content": (text[:half], text[half:])[piece]}, None)
         self.at_once -= 1
         for i in range(body["n"]):
-            yield _chunk(body["model"], i, {}, self.finish_reason)
+            suits = {"suits": self.suits[i]} if body.get("rank") and self.suits else {}
+            yield _chunk(body["model"], i, {}, self.finish_reason, **suits)
         yield "data: [DONE]\n\n"
 
 
@@ -81,8 +83,8 @@ def scripted_server(script: Script) -> AbstractAsyncContextManager[str]:
     return served(Starlette(routes=routes))
 
 
-def _chunk(model: str, index: int, delta: dict[str, str], reason: str | None) -> str:
-    choice = {"index": index, "delta": delta, "finish_reason": reason}
+def _chunk(model: str, index: int, delta: dict[str, str], reason: str | None, **more: float) -> str:
+    choice = {"index": index, "delta": delta, "finish_reason": reason, **more}
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 0, "model": model}
     return f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
 

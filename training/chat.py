@@ -10,7 +10,7 @@ from typing import Any
 
 from storage.errors import LikemeError
 from training.dataset.sampling import MAX_TOKENS
-from training.generate import Answer, Sampling
+from training.generate import Answer, Completion, Sampling
 from training.protocol import ChatRequest
 from training.serving import Serving
 
@@ -31,6 +31,7 @@ async def completion(serving: Serving, request: ChatRequest) -> dict[str, Any]:
                 "message": {"role": "assistant", "content": drawn.text},
                 "finish_reason": drawn.finish_reason,
                 "logprobs": None,
+                **_suits(drawn),
             }
             for index, drawn in enumerate(answer.completions)
         ],
@@ -71,7 +72,7 @@ async def completion_stream(serving: Serving, request: ChatRequest) -> AsyncIter
         yield f"data: {json.dumps({'error': {'message': str(ours), 'type': 'server_error', 'code': ours.code}})}\n\n"
         return
     for index, drawn in enumerate(answer.completions):
-        yield _chunk(head, index, {}, drawn.finish_reason)
+        yield _chunk(head, index, {}, finish_reason=drawn.finish_reason, **_suits(drawn))
     if request.stream_options and request.stream_options.include_usage:
         yield f"data: {json.dumps({**head, 'choices': [], 'usage': _usage(answer)})}\n\n"
     yield "data: [DONE]\n\n"
@@ -101,6 +102,7 @@ def sampling(request: ChatRequest) -> Sampling:
         max_tokens=request.max_completion_tokens or request.max_tokens or MAX_TOKENS,
         stop=stop,
         seed=request.seed,
+        rank=request.rank,
     )
 
 
@@ -109,8 +111,13 @@ def _head(request: ChatRequest, kind: str) -> dict[str, Any]:
     return {"id": name, "object": kind, "created": int(time.time()), "model": request.model}
 
 
-def _chunk(head: dict[str, Any], index: int, delta: dict[str, str], reason: str | None = None) -> str:
-    return f"data: {json.dumps({**head, 'choices': [{'index': index, 'delta': delta, 'finish_reason': reason}]})}\n\n"
+def _chunk(head: dict[str, Any], index: int, delta: dict[str, str], **ending: Any) -> str:
+    choice = {"index": index, "delta": delta, "finish_reason": None, **ending}
+    return f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
+
+
+def _suits(drawn: Completion) -> dict[str, float]:
+    return {} if drawn.suits is None else {"suits": drawn.suits}
 
 
 def _usage(answer: Answer) -> dict[str, int]:

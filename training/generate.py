@@ -1,7 +1,7 @@
 """Decoding: several replies to one prompt, sampled with a generator of their own."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -9,6 +9,7 @@ from storage.errors import OutOfMemory
 from training.dataset.render import Message, encode_prompt, end_of_turn_id
 from training.dataset.sampling import MAX_TOKENS, TEMPERATURE, TOP_P
 from training.engine.model import Base
+from training.rerank import suits
 from training.shortage import GPU, relieve
 
 CANDIDATES = 256
@@ -24,15 +25,17 @@ class Sampling:
     max_tokens: int = MAX_TOKENS
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    rank: bool = False  # tell how well each reply suits the prompt
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One reply; `finish_reason` is "stop", or "length" when max_tokens cut it."""
+    """One reply; `finish_reason` is "stop", or "length" when max_tokens cut it. `suits`: rerank.py's nats."""
 
     text: str
     tokens: int
     finish_reason: str
+    suits: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,20 @@ def complete(
     for index, writer in enumerate(writers):
         if (rest := writer.finish()) and on_text is not None:
             on_text(index, rest)
-    return Answer(len(prompt), tuple(writer.completion() for writer in writers))
+    drawn = [writer.completion() for writer in writers]
+    return Answer(len(prompt), tuple(_ranked(base, adapter, messages, drawn) if sampling.rank else drawn))
+
+
+def _ranked(
+    base: Base, adapter: str | None, messages: Sequence[Message], drawn: Sequence[Completion]
+) -> list[Completion]:
+    """With how well each suits the prompt; without, where the card has no room for that now."""
+    try:
+        known = suits(base, adapter, messages, [one.text for one in drawn])
+    except torch.OutOfMemoryError:
+        relieve()
+        return list(drawn)
+    return [replace(one, suits=nats) for one, nats in zip(drawn, known, strict=True)]
 
 
 def _tokens(

@@ -27,7 +27,10 @@ class StreamOptions(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """POST /v1/chat/completions. Unknown fields are let through unread, as other engines do."""
+    """POST /v1/chat/completions. Unknown fields are let through unread, as other engines do.
+
+    `rank` is ours: each choice comes with "suits", by how many nats the prompt makes it likelier.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -42,6 +45,7 @@ class ChatRequest(BaseModel):
     seed: int | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
+    rank: bool = False
 
 
 class Hyperparameters(BaseModel):

@@ -11,7 +11,7 @@ from bot.voice import Voice
 from storage import history, similar
 from storage.database import Database
 from storage.records import Account, Chat, ChatKind, Message, MessageKind
-from tests.voice_fixtures import Script
+from tests.voice_fixtures import REPLIES, Script
 from training.dataset.render import Turn
 
 OWNER = 1
@@ -116,6 +116,14 @@ async def test_a_model_without_words_gives_no_drafts(database: Database, script:
     script.reply = lambda asked, i: ""
     voice = Voice(scripted_url, "")
     assert (await Drafting(database, voice, not_told).drafts((Turn("user", "hm?"),), None)).replies == ()
+    await voice.close()
+
+
+async def test_the_draft_that_suits_most_comes_first(database: Database, script: Script, scripted_url: str) -> None:
+    script.suits = (0.5, -2.0, 7.5, 3.0)
+    voice = Voice(scripted_url, "")
+    drafted = await Drafting(database, voice, not_told).drafts((Turn("user", "friday?"),), None)
+    assert drafted.replies == tuple(REPLIES[i] for i in (2, 3, 0))
     await voice.close()
 
 

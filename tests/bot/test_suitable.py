@@ -63,9 +63,20 @@ def test_a_script_that_is_spoken_in_the_conversation_is_no_other_one() -> None:
 
 def test_near_duplicates_go_and_the_most_typical_one_comes_first() -> None:
     drawn = ["see you at the lake", "no way", "See you at the lake!", "see you at the lake then", "maybe at the lake"]
-    kept = different(drawn, 3)
+    kept = different([Drawn(text) for text in drawn], 3)
     assert kept[0] == "see you at the lake"
     assert sorted(kept) == ["maybe at the lake", "no way", "see you at the lake"]
+
+
+def test_what_suits_its_prompt_most_comes_first() -> None:
+    drawn = [
+        Drawn("ok", suits=-0.5),
+        Drawn("at the lake", suits=9.0),
+        Drawn("At the lake!", suits=3.0),
+        Drawn("no", suits=1.0),
+    ]
+    assert different(drawn, 3) == ["at the lake", "no", "ok"]
+    assert different(drawn, 1) == ["at the lake"]
 
 
 GROWING = {

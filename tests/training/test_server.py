@@ -115,6 +115,21 @@ async def test_a_stream_joins_to_the_whole_answer(client: Connect, model_url: st
     assert "".join(pieces).strip() == whole.choices[0].message.content
 
 
+async def test_replies_that_are_to_be_ranked_come_with_how_well_they_suit(client: Connect, model_url: str) -> None:
+    api = client(model_url)
+    how: dict[str, Any] = {"model": TINY, "messages": QUESTION, "n": 2, "max_tokens": 6, "seed": 5}
+    whole = await api.chat.completions.create(**how, extra_body={"rank": True})
+    told = [(choice.model_extra or {})["suits"] for choice in whole.choices]
+    assert told[0] != told[1]
+    chunks = await api.chat.completions.create(**how, stream=True, extra_body={"rank": True})
+    endings = {
+        c.index: (c.model_extra or {})["suits"] async for chunk in chunks for c in chunk.choices if c.finish_reason
+    }
+    assert [endings[0], endings[1]] == pytest.approx(told)
+    plain = await api.chat.completions.create(**how)
+    assert not any((choice.model_extra or {}).get("suits") for choice in plain.choices)
+
+
 async def test_a_stop_string_ends_the_reply_before_it(client: Connect, model_url: str) -> None:
     api = client(model_url)
     whole = await api.chat.completions.create(model=TINY, messages=QUESTION, temperature=0, max_tokens=12)

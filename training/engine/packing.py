@@ -7,7 +7,7 @@ gradient of the shared beginning is the sum over the examples. What comes out is
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
 
 from training.dataset.render import IGNORED, Encoded
@@ -21,7 +21,7 @@ class Row:
 
     `keep` are the places whose logits predict a reply token, `targets` those tokens: logits are
     computed for them alone. The first `shared` tokens are every example's; example i's own tokens
-    end before `ends[i]`.
+    end before `ends[i]`, and `which[i]` is its place among those that were packed.
     """
 
     ids: list[int]  # (tokens,)
@@ -30,6 +30,7 @@ class Row:
     targets: list[int]  # (reply tokens,)
     shared: int
     ends: list[int]  # (examples,)
+    which: list[int] = field(default_factory=list)  # (examples,)
 
     def spans(self) -> Iterator[range]:
         """The places of each example's own tokens."""
@@ -58,23 +59,23 @@ def rows(examples: Sequence[Encoded], row_tokens: int, shared: int = 0) -> list[
     needed = -(-sum(sizes) // max(1, row_tokens - shared))
     even = max(max(sizes, default=0), -(-sum(sizes) // max(1, needed)) * 17 // 16)
     row_tokens = min(row_tokens, shared + even)
-    bins: list[list[Encoded]] = []
+    bins: list[list[int]] = []
     room: list[int] = []
-    for example in sorted(examples, key=lambda example: -len(example.ids)):
-        size = len(example.ids) - shared
+    for index in sorted(range(len(examples)), key=lambda index: -sizes[index]):
+        size = sizes[index]
         place = next((i for i, free in enumerate(room) if free >= size), None)
         if place is None:
             bins.append([])
             room.append(row_tokens - shared)
             place = len(bins) - 1
-        bins[place].append(example)
+        bins[place].append(index)
         room[place] -= size
-    return [_row(packed, shared) for packed in bins]
+    return [_row(examples, packed, shared) for packed in bins]
 
 
 def single_rows(examples: Sequence[Encoded]) -> list[Row]:
     """Every example in a row of its own, for models that can't keep packed examples apart."""
-    return [_row([example], 0) for example in examples]
+    return [_row(examples, [index], 0) for index in range(len(examples))]
 
 
 def steps(order: Sequence[int], examples_per_step: int) -> Iterator[Sequence[int]]:
@@ -83,9 +84,9 @@ def steps(order: Sequence[int], examples_per_step: int) -> Iterator[Sequence[int
         yield order[start : start + examples_per_step]
 
 
-def _row(examples: Sequence[Encoded], shared: int) -> Row:
-    row = Row(list(examples[0].ids[:shared]), list(range(shared)), [], [], shared, [])
-    for example in examples:
+def _row(examples: Sequence[Encoded], which: list[int], shared: int) -> Row:
+    row = Row(list(examples[which[0]].ids[:shared]), list(range(shared)), [], [], shared, [], which)
+    for example in (examples[index] for index in which):
         offset = len(row.ids) - shared
         row.ids.extend(example.ids[shared:])
         row.positions.extend(range(shared, len(example.ids)))

@@ -37,13 +37,14 @@ def loss_of(base: Base, model: Any, examples: Sequence[Encoded], row_tokens: int
 
 @torch.inference_mode()
 def losses_of(base: Base, model: Any, examples: Sequence[Encoded], row_tokens: int) -> list[Reply]:
-    """Each reply's own loss, in rows of at most `row_tokens`; their order depends on the examples alone."""
-    found = []
+    """Each example's loss, in rows of at most `row_tokens`."""
+    found: list[Reply] = [(0.0, 0)] * len(examples)
     for row in base.rows(examples, row_tokens, shared_beginning(examples)):
         logits = reply_logits(model, row, base.device)
         targets = torch.tensor(row.targets, device=base.device)
         each = F.cross_entropy(logits.float(), targets, reduction="none").tolist()
-        found += _by_example(row, each)
+        for index, reply in zip(row.which, _by_example(row, each), strict=True):
+            found[index] = reply
     return found
 
 
