@@ -28,7 +28,7 @@ from training.dataset.split import Dataset
 CATCH_UP_SECONDS = 30.0
 UNDER_WAY = ("validating_files", "queued", "running")
 AGAIN_SECONDS, AWAY_SECONDS = 2.0, 7200.0  # how often a model server that is away is asked for, and how long
-_KEPT = ("stock_valid_loss", "valid_loss", "train_loss", "dollars")  # of a job's events
+_KEPT = ("stock_valid_loss", "valid_loss", "train_loss", "dollars", "not_evaluated")  # of a job's events
 EDIT_SECONDS = 3.0  # Telegram allows about one message a second in a chat; edits count
 
 log = logging.getLogger(__name__)
@@ -272,13 +272,20 @@ async def _finish(training: Training, shown: Message, progress: "_Progress") -> 
 def done_text(version: runs.Version) -> str:
     """What a training has brought."""
     promoted, reason = evaluation.verdict(version)
+    number = version.number
+    if promoted:
+        verdict = say("training_serves", reason=reason)
+    elif version.evaluation is not None:
+        verdict = say("training_waits", number=number, reason=reason)
+    else:
+        verdict = say("training_unmeasured", number=number, reason=reason)
     return say(
         "training_done",
-        number=version.number,
+        number=number,
         duration=duration(version.metrics["seconds"]),
         loss=loss(version.metrics.get("valid_loss")),
         stock=loss(version.metrics.get("stock_valid_loss")),
-        verdict=say("training_serves" if promoted else "training_waits", number=version.number, reason=reason),
+        verdict=verdict,
     )
 
 

@@ -266,7 +266,7 @@ async def evaluate_voice(settings: Settings, number: int | None, audit: bool) ->
         found = await evaluation.checked(db, found)
         async with db.transaction():
             await runs.set_evaluation(db, version.number, evaluation.numbers(found))
-    return {**found, "page": evaluation.save(settings.likeme_home, version.number, found)}
+        return await _shown(settings, db, version.number, found)
 
 
 async def report_of(settings: Settings, number: int | None) -> dict[str, Any]:
@@ -276,7 +276,14 @@ async def report_of(settings: Settings, number: int | None) -> dict[str, Any]:
         if version is None or version.evaluation is None:
             which = f"version {number}" if number is not None else version.name if version else "the stock model"
             raise BadInput(f"Nothing has been measured of {which} yet: likeme evaluate does it.")
-    return {**version.evaluation, "page": evaluation.save(settings.likeme_home, version.number, version.evaluation)}
+        return await _shown(settings, db, version.number, version.evaluation)
+
+
+async def _shown(settings: Settings, database: Database, number: int, found: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation with its page, and whether that version speaks."""
+    serving = await runs.serving(database)
+    page = await asyncio.to_thread(evaluation.save, settings.likeme_home, number, found)
+    return {**found, "page": page, "number": number, "speaks": serving is not None and serving.number == number}
 
 
 def _rows(versions: list[runs.Version]) -> list[dict[str, Any]]:

@@ -194,7 +194,7 @@ class Jobs:
                 raise
             log.exception("job %s: not evaluated", job["id"])
             reason = str(error) if isinstance(error, LikemeError) else f"unforeseen {type(error).__name__}, see the log"
-            self._tell(job["id"], f"{published.name} could not be evaluated: {reason}", level="error")
+            self._not_evaluated(job, published, reason)
         self._end(job, "succeeded", f"{published.name} is ready: {_cost(published.manifest['metrics'])}.")
 
     def _trained(self, job: Job, base: Base, held_out: bytes) -> Version | None:
@@ -372,7 +372,13 @@ class Jobs:
             return
         job["fine_tuned_model"] = published.name
         job["trained_tokens"] = published.manifest["metrics"]["tokens"]
-        self._end(job, "succeeded", f"{published.name} is ready, not evaluated: the server died of it, see the log.")
+        self._not_evaluated(job, published, "the server died of it, see the log")
+        self._end(job, "succeeded", f"{published.name} is ready, not evaluated.")
+
+    def _not_evaluated(self, job: Job, published: Version, reason: str) -> None:
+        """Tell it with its reason: such a voice is kept back, and its owner wants to know why."""
+        text = f"{published.name} could not be evaluated: {reason}"
+        self._tell(job["id"], text, {"not_evaluated": reason}, level="error")
 
     def _published(self, job: Job) -> Version | None:
         mine = (version for version in adapters.versions(self._adapters) if version.manifest.get("job") == job["id"])
