@@ -27,6 +27,7 @@ from bot import (
     drafts,
     evaluation,
     failures,
+    leftovers,
     modes,
     nightly,
     overview,
@@ -187,6 +188,7 @@ async def _start(app: App, settings: Settings, stack: AsyncExitStack) -> None:
     services.spawn(sending.take_up(services), "taking up cards")
     services.spawn(sending.keep_up(services), "showing cards again")
     services.spawn(waiting.work(lambda error: app.process_error(None, error)), "drafting for those who wait")
+    services.spawn(leftovers.keep_up(services), "deleting what was forgotten")
     services.spawn(play.resume(services, app.bot), "quiz")
     services.nightly = nightly.Nightly(services)
     assert app.job_queue is not None

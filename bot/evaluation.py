@@ -46,10 +46,10 @@ def reason(gate: Mapping[str, Any]) -> str:
 
 
 async def of_job(database: Database, voice: Voice, job: FineTuningJob) -> Found | None:
-    """The evaluation that a job ended with, checked against the history; None when it made none."""
-    if not job.result_files:
-        return None
-    return await checked(database, json.loads(await voice.content(job.result_files[0])))
+    """The evaluation that a job ended with, checked against the history; None when it made none, or it was deleted
+    because a chat was forgotten since."""
+    content = await voice.content(job.result_files[0]) if job.result_files else None
+    return None if content is None else await checked(database, json.loads(content))
 
 
 async def checked(database: Database, found: Found) -> Found:

@@ -33,7 +33,8 @@ async def model_server(settings: Settings, tell: Tell | None = None) -> AsyncIte
     """
     home = settings.likeme_home
     if settings.model_url:
-        voice = Voice(settings.model_url, settings.model_token.get_secret_value(), settings.model_name)
+        token = settings.model_token.get_secret_value()
+        voice = Voice(settings.model_url, token, settings.model_name, elsewhere=True)
         try:
             yield voice
         finally:

@@ -21,7 +21,7 @@ from bot.voice import Event, Voice
 from storage import nights, runs
 from storage.database import Database
 from storage.errors import Damaged, LikemeError, ModelAway, ModelError
-from storage.forgetting import chats_of, marked, note_training
+from storage.forgetting import chats_of, marked, note_files, note_training
 from training.dataset.pairs import Options
 from training.dataset.split import Dataset
 
@@ -93,6 +93,8 @@ class Training:
             if self.start is not None:
                 used |= await chats_of(self.database, self.start.data_sha256)
             await note_training(self.database, manifest["sha256"], used)
+            files = [train, *([validation] if validation else [])]
+            await note_files(self.database, manifest["sha256"], self.voice.place, files)
             await nights.hold_out(self.database, ((e.chat_id, e.message_id) for e in data.validation))
         job = await self.voice.start_training(
             training_file=train,
@@ -157,6 +159,7 @@ async def note_version(database: Database, voice: Voice, job: FineTuningJob, eve
     )
     promote, reason = evaluation.verdict(version)
     async with database.transaction():
+        await note_files(database, version.data_sha256, voice.place, job.result_files)
         if await runs.add_version(database, version):
             if found is not None:
                 await runs.set_evaluation(database, version.number, evaluation.numbers(found))

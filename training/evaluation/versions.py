@@ -34,7 +34,7 @@ def measure(
     tell: Tell,
     between: Callable[[], None],
 ) -> dict[str, Any]:
-    """The evaluation of `version` on the conversations of `held_out`, as JSON; written to its folder as well.
+    """The evaluation of `version` on the conversations of `held_out`, as JSON; its numbers are written to its folder.
 
     `serving` is what it is held against beside the stock model; with `canaries` another voice is trained like this one
     and searched for what it memorised. ModelError when a voice is damaged.
@@ -64,7 +64,8 @@ def measure(
     ).plain(recipe.get("most_forgotten", 0.0))
     if canaries:
         found["leaks"]["canaries"] = _audited(base, voices, version, tell, between)
-    write_private(version.path / NAME, json.dumps(found, ensure_ascii=False, indent=1).encode())
+    numbers = {**found, "drafts": [], "samples": []}  # no words of anybody's, who may want them forgotten
+    write_private(version.path / NAME, json.dumps(numbers, ensure_ascii=False, indent=1).encode())
     return found
 
 
