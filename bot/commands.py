@@ -294,7 +294,8 @@ def export(
 def evaluate(
     number: Annotated[int | None, typer.Argument(help="The version; none: the one that speaks.")] = None,
     audit: Annotated[
-        bool, typer.Option("--audit", help="Plant made-up secrets in a voice of their own: as long as a training.")
+        bool,
+        typer.Option("--audit", help="Plant made-up secrets in a voice of their own: as long as its trainings."),
     ] = False,
     home: Home = None,
     as_json: Json = False,

@@ -249,7 +249,7 @@ class Voice:
         audit: bool = False,
         on_part: Callable[[str, float], None] = lambda part, share: None,
     ) -> dict[str, Any]:
-        """A voice measured beside the stock model and `serving`; waits until it is done. `audit` trains another one."""
+        """A voice measured beside the stock model and `serving`; waits until it is done. `audit` trains one more."""
         source: Any = {
             "type": "completions",
             "model": model,
