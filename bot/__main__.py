@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from storage.errors import LikemeError
 
 def main() -> None:
     """Run the command line; errors become one line and an exit code."""
+    if sys.argv[1:2] in (["run"], ["serve"]):
+        # First of all, until the application's own handlers stand: imports take a second, an exception would be lost
+        # in them, or break them, and there is nothing yet to be ended in order.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     from bot.commands import app
 
     os.umask(0o077)  # whatever a library writes is the owner's alone

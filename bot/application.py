@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 from contextlib import AsyncExitStack
 
 from telegram import BotCommandScopeAllGroupChats, BotCommandScopeChat, BotCommandScopeDefault, Update
@@ -27,6 +28,7 @@ from bot import (
     drafts,
     evaluation,
     failures,
+    leftovers,
     modes,
     nightly,
     overview,
@@ -47,7 +49,7 @@ from bot.context import App, Context, Services
 from bot.drafting import Drafting
 from bot.languages import listen, remembered
 from bot.model_process import model_server
-from bot.outgoing import Outgoing
+from bot.outgoing import Outgoing, pauses
 from bot.overview import GROUP_COMMANDS, OWNER_COMMANDS, register
 from bot.polling import Polling, Updates
 from bot.settings import Settings
@@ -69,7 +71,7 @@ def build(settings: Settings) -> App:
     def token_refused() -> None:
         application.bot_data["refused"] = True
         logging.getLogger("telegram.ext").setLevel(logging.CRITICAL)  # its last getUpdates will be refused as well
-        application.stop_running()
+        updates.ending.set()
 
     builder = (
         ApplicationBuilder()
@@ -96,11 +98,65 @@ def run(settings: Settings) -> None:
     with alone(home / BOT, BadInput(f"Another likeme run works in {home}: stop it first, or choose --home.")):
         application = build(settings)
         try:
-            application.run_polling(allowed_updates=Update.ALL_TYPES, bootstrap_retries=-1)
+            asyncio.run(_until_ended(application))
         except InvalidToken:  # its own text has the token in it
             raise Refused(REFUSED) from None
     if application.bot_data.get("refused"):
         raise Refused(REFUSED)
+
+
+async def _until_ended(app: App) -> None:
+    """Start and stay up until a signal or a refused token; whenever that comes, what has begun is ended in order.
+
+    PTB's run_polling breaks a start off and lets its halves run on beside the stop: then one of them hangs.
+    """
+    assert isinstance(app.update_queue, Updates)
+    ending = app.update_queue.ending
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, ending.set)
+    starting, ended = asyncio.create_task(_begin(app)), asyncio.create_task(ending.wait())
+    try:
+        await asyncio.wait((starting, ended), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await ended
+    finally:
+        for task in (starting, ended):
+            task.cancel()
+        await asyncio.wait((starting, ended))
+        await _finish(app)
+
+
+async def _begin(app: App) -> None:
+    """What run_polling begins with. Without a network it waits for one."""
+    assert app.post_init is not None and app.updater is not None
+    for seconds in pauses():
+        try:
+            await app.initialize()
+            break
+        except InvalidToken:
+            raise
+        except TelegramError:
+            await asyncio.sleep(seconds)
+
+    def failed(error: TelegramError) -> None:
+        app.create_task(app.process_error(None, error))
+
+    await app.post_init(app)
+    await app.updater.start_polling(allowed_updates=Update.ALL_TYPES, bootstrap_retries=-1, error_callback=failed)
+    await app.start()
+
+
+async def _finish(app: App) -> None:
+    """What run_polling ends with."""
+    assert app.post_stop is not None and app.post_shutdown is not None and app.updater is not None
+    if app.updater.running:
+        await app.updater.stop()
+    if app.running:
+        await app.stop()
+        await app.post_stop(app)
+    await app.shutdown()
+    await app.post_shutdown(app)
 
 
 def _handlers(app: App, owner_id: int) -> None:
@@ -187,6 +243,7 @@ async def _start(app: App, settings: Settings, stack: AsyncExitStack) -> None:
     services.spawn(sending.take_up(services), "taking up cards")
     services.spawn(sending.keep_up(services), "showing cards again")
     services.spawn(waiting.work(lambda error: app.process_error(None, error)), "drafting for those who wait")
+    services.spawn(leftovers.keep_up(services), "deleting what was forgotten")
     services.spawn(play.resume(services, app.bot), "quiz")
     services.nightly = nightly.Nightly(services)
     assert app.job_queue is not None

@@ -67,14 +67,28 @@ async def switch(database: Database, chat: Chat, on: bool) -> None:
 
 
 async def forget(settings: Settings, database: Database, chat_id: int) -> forgetting.Forgotten:
-    """Take a chat back: its messages, drafts, quiz questions, and the training sets on disk that hold its words."""
+    """Take a chat back: its messages, drafts, quiz questions, and the training sets on disk that hold its words.
+
+    What a model server elsewhere holds of it is owed then: bot/leftovers.py.
+    """
+    home = settings.likeme_home
     async with database.transaction():
         gone = await forgetting.forget(database, chat_id, now())
     await forgetting.scrub(database)
-    await asyncio.to_thread(_remove_training_sets, settings.likeme_home, chat_id)
-    await asyncio.to_thread(_remove_evaluations, settings.likeme_home)
-    await asyncio.to_thread(_remove_scraps, settings.likeme_home)
-    await asyncio.to_thread(restore.remove_aside, settings.likeme_home)
+    removed = await asyncio.to_thread(_remove_training_sets, home, chat_id)
+    async with database.transaction():  # of sets that were made before files were noted, or by a killed likeme
+        for data_sha256, file_ids in removed.items():
+            await forgetting.note_training(database, data_sha256, [chat_id])
+            await forgetting.note_files(database, data_sha256, settings.model_url.rstrip("/"), file_ids)
+    owed = await forgetting.owed(database)
+    await asyncio.to_thread(_remove_files, home, [file.file_id for file in owed])
+    async with database.transaction():
+        for file in owed:
+            if file.server == "":
+                await forgetting.settled(database, file)
+    await asyncio.to_thread(_remove_evaluations, home)
+    await asyncio.to_thread(_remove_scraps, home)
+    await asyncio.to_thread(restore.remove_aside, home)
     return gone
 
 
@@ -84,18 +98,29 @@ async def allow_again(database: Database, chat_id: int) -> bool:
         return await forgetting.allow_again(database, chat_id)
 
 
-def _remove_training_sets(home: Path, chat_id: int) -> None:
-    """A training set is rebuilt in seconds; one that holds the chat goes whole, and the server's copy with it."""
+def _remove_training_sets(home: Path, chat_id: int) -> dict[str, list[str]]:
+    """A training set is rebuilt in seconds; one that holds the chat goes whole. By its hash, what the model server
+    calls its files."""
+    removed = {}
     for folder in (home / "datasets").glob("*"):
         index = folder / "index.jsonl"
         lines = index.read_bytes().splitlines() if index.is_file() else []
         if not any(json.loads(line)["chat_id"] == chat_id for line in lines):
             continue
-        for part in [folder / name for name in ("train.jsonl", "validation.jsonl") if (folder / name).is_file()]:
-            uploaded = f"file-{hashlib.sha256(part.read_bytes()).hexdigest()[:24]}"
-            for copy in (home / "files").glob(f"{uploaded}.json*"):
-                copy.unlink()
+        manifest = folder / "manifest.json"
+        if manifest.is_file():  # it is written last: without it nothing was uploaded
+            contents = [(folder / name).read_bytes() for name in ("train.jsonl", "validation.jsonl")]
+            names = [f"file-{hashlib.sha256(content).hexdigest()[:24]}" for content in contents]
+            removed[json.loads(manifest.read_text(encoding="utf-8"))["sha256"]] = names
         shutil.rmtree(folder)
+    return removed
+
+
+def _remove_files(home: Path, file_ids: Sequence[str]) -> None:
+    """The copies of a model server that works in this home."""
+    for file_id in file_ids:
+        for copy in (home / "files").glob(f"{file_id}.json*"):
+            copy.unlink()
 
 
 def _remove_evaluations(home: Path) -> None:
@@ -179,7 +204,11 @@ async def answered_forget(update: Update, context: Context) -> None:
     elif await history.find_chat(services.database, int(chat_id)) is not None:
         gone = await forget(services.settings, services.database, int(chat_id))
         undo = InlineKeyboardButton(say("button_undo"), callback_data=f"forget:{chat_id}:undo")
-        await query.message.edit_text(forgotten_text(gone), reply_markup=InlineKeyboardMarkup([[undo]]))
+        text = forgotten_text(gone)
+        if await forgetting.owed(services.database):
+            text += "\n" + say("forget_next")
+            services.forgot.set()
+        await query.message.edit_text(text, reply_markup=InlineKeyboardMarkup([[undo]]))
 
 
 def forgotten_text(gone: forgetting.Forgotten) -> str:

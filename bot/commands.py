@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -219,6 +220,7 @@ def standings(
 )
 def serve(context: typer.Context) -> None:
     """The model server alone (OpenAI's protocol); likeme serve --help shows its options."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # heard by what comes in our place
     os.execv(sys.executable, [sys.executable, "-m", "training", *context.args])
 
 
@@ -294,7 +296,8 @@ def export(
 def evaluate(
     number: Annotated[int | None, typer.Argument(help="The version; none: the one that speaks.")] = None,
     audit: Annotated[
-        bool, typer.Option("--audit", help="Plant made-up secrets in a voice of their own: as long as a training.")
+        bool,
+        typer.Option("--audit", help="Plant made-up secrets in a voice of their own: as long as its trainings."),
     ] = False,
     home: Home = None,
     as_json: Json = False,

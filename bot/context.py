@@ -32,6 +32,7 @@ class Services:
     drafting: Drafting
     waiting: WaitingList
     owner: Reader  # what the owner reads
+    forgot: asyncio.Event = field(default_factory=asyncio.Event)  # the model server may have files to delete
     being_sent: set[int] = field(default_factory=set)  # ids of drafts
     being_shown: set[int] = field(default_factory=set)
     training: asyncio.Task[None] | None = None

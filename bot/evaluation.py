@@ -27,13 +27,17 @@ LEAST_SECRET = 5  # characters; a shorter one stands in ordinary words
 
 
 def verdict(version: runs.Version) -> tuple[bool, str]:
-    """Whether a version may speak, and why. One that was never evaluated goes by its held-out loss alone."""
+    """Whether a version may speak, and why.
+
+    What was not measured does not speak, not even as the first: a loss says nothing of what a voice has forgotten or
+    gives away, and without it the owner still has his drafts, from the stock model that is told how he writes.
+    """
     if version.evaluation is not None:
         return version.evaluation["gate"]["promote"], reason(version.evaluation["gate"])
-    tuned, stock = version.metrics.get("valid_loss"), version.metrics.get("stock_valid_loss")
-    if tuned is None or stock is None:
-        return True, say("gate_unmeasured")
-    return tuned < stock, say("gate_by_loss", tuned=tuned, stock=stock)
+    if version.metrics.get("valid_loss") is None:
+        return False, say("gate_nothing_held_out")
+    why = version.metrics.get("not_evaluated") or say("training_no_reason").rstrip(".")
+    return False, say("gate_unevaluated", why=why, number=version.number)
 
 
 def reason(gate: Mapping[str, Any]) -> str:
@@ -42,10 +46,10 @@ def reason(gate: Mapping[str, Any]) -> str:
 
 
 async def of_job(database: Database, voice: Voice, job: FineTuningJob) -> Found | None:
-    """The evaluation that a job ended with, checked against the history; None when it made none."""
-    if not job.result_files:
-        return None
-    return await checked(database, json.loads(await voice.content(job.result_files[0])))
+    """The evaluation that a job ended with, checked against the history; None when it made none, or it was deleted
+    because a chat was forgotten since."""
+    content = await voice.content(job.result_files[0]) if job.result_files else None
+    return None if content is None else await checked(database, json.loads(content))
 
 
 async def checked(database: Database, found: Found) -> Found:

@@ -33,7 +33,8 @@ async def model_server(settings: Settings, tell: Tell | None = None) -> AsyncIte
     """
     home = settings.likeme_home
     if settings.model_url:
-        voice = Voice(settings.model_url, settings.model_token.get_secret_value(), settings.model_name)
+        token = settings.model_token.get_secret_value()
+        voice = Voice(settings.model_url, token, settings.model_name, elsewhere=True)
         try:
             yield voice
         finally:
@@ -47,15 +48,17 @@ async def model_server(settings: Settings, tell: Tell | None = None) -> AsyncIte
             await running.close()
         return
     child = _Child(home) if running is None else _Child(home, running)
-    voice = running or await child.start()
-    watching = asyncio.create_task(child.watch(voice, tell)) if tell is not None else None
     try:
-        yield voice
+        voice = running or await child.start()
+        watching = asyncio.create_task(child.watch(voice, tell)) if tell is not None else None
+        try:
+            yield voice
+        finally:
+            if watching is not None:
+                watching.cancel()
+            await voice.close()
     finally:
-        if watching is not None:
-            watching.cancel()
         await child.stop()
-        await voice.close()
 
 
 async def _running(home: Path) -> Voice | None:

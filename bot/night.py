@@ -177,10 +177,12 @@ class Work:
             return FORGOTTEN
         if serving.data_until is None or serving.base_model != await self.voice.base_model():
             return FIRST
-        last = [version for version in await runs.versions(self.database) if version.started_from is None]
+        known = await runs.versions(self.database)
+        last = [version for version in known if version.started_from is None]
         if not last or self.now() - last[-1].created_at >= ANEW_AFTER:
             return WEEKLY
-        measured = [night for night in await nights.latest(self.database, 50) if night.number is not None]
+        evaluated = {version.number for version in known if version.evaluation is not None}
+        measured = [night for night in await nights.latest(self.database, 50) if night.number in evaluated]
         kept = [night.outcome == "kept" and not night.anew for night in measured[:KEPT_BACK]]
         return DRIFT if kept == [True] * KEPT_BACK else None
 

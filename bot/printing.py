@@ -131,7 +131,9 @@ def version_lines(result: dict[str, Any]) -> list[str]:
         f"{result['name']} after {metrics['seconds']} s, {metrics['tokens']:,} tokens",
         f"held-out loss {_loss(metrics.get('valid_loss'))}, stock model {_loss(metrics.get('stock_valid_loss'))}",
         result["reason"],
-        "it speaks from now on" if result["serves"] else "it does not speak: likeme promote N --force would let it",
+        "it speaks from now on"
+        if result["serves"]
+        else f"it does not speak: likeme promote {result['number']} --force would let it",
     ]
 
 
@@ -140,6 +142,9 @@ def evaluation(found: dict[str, Any], as_json: bool) -> None:
     from bot.evaluation import lines
 
     said = [*lines(found), f"the page: {found['page']}"]
+    if not found["speaks"]:
+        force = "" if found["gate"]["promote"] else " --force"
+        said.append(f"it does not speak: likeme promote {found['number']}{force} would let it")
     data = {name: value for name, value in found.items() if name not in ("drafts", "samples")}
     report(found["voice_name"], said, data, as_json)
 

@@ -21,14 +21,14 @@ from bot.voice import Event, Voice
 from storage import nights, runs
 from storage.database import Database
 from storage.errors import Damaged, LikemeError, ModelAway, ModelError
-from storage.forgetting import chats_of, marked, note_training
+from storage.forgetting import chats_of, marked, note_files, note_training
 from training.dataset.pairs import Options
 from training.dataset.split import Dataset
 
 CATCH_UP_SECONDS = 30.0
 UNDER_WAY = ("validating_files", "queued", "running")
 AGAIN_SECONDS, AWAY_SECONDS = 2.0, 7200.0  # how often a model server that is away is asked for, and how long
-_KEPT = ("stock_valid_loss", "valid_loss", "train_loss", "dollars")  # of a job's events
+_KEPT = ("stock_valid_loss", "valid_loss", "train_loss", "dollars", "not_evaluated")  # of a job's events
 EDIT_SECONDS = 3.0  # Telegram allows about one message a second in a chat; edits count
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,8 @@ class Training:
             if self.start is not None:
                 used |= await chats_of(self.database, self.start.data_sha256)
             await note_training(self.database, manifest["sha256"], used)
+            files = [train, *([validation] if validation else [])]
+            await note_files(self.database, manifest["sha256"], self.voice.place, files)
             await nights.hold_out(self.database, ((e.chat_id, e.message_id) for e in data.validation))
         job = await self.voice.start_training(
             training_file=train,
@@ -157,6 +159,7 @@ async def note_version(database: Database, voice: Voice, job: FineTuningJob, eve
     )
     promote, reason = evaluation.verdict(version)
     async with database.transaction():
+        await note_files(database, version.data_sha256, voice.place, job.result_files)
         if await runs.add_version(database, version):
             if found is not None:
                 await runs.set_evaluation(database, version.number, evaluation.numbers(found))
@@ -272,13 +275,20 @@ async def _finish(training: Training, shown: Message, progress: "_Progress") -> 
 def done_text(version: runs.Version) -> str:
     """What a training has brought."""
     promoted, reason = evaluation.verdict(version)
+    number = version.number
+    if promoted:
+        verdict = say("training_serves", reason=reason)
+    elif version.evaluation is not None:
+        verdict = say("training_waits", number=number, reason=reason)
+    else:
+        verdict = say("training_unmeasured", number=number, reason=reason)
     return say(
         "training_done",
-        number=version.number,
+        number=number,
         duration=duration(version.metrics["seconds"]),
         loss=loss(version.metrics.get("valid_loss")),
         stock=loss(version.metrics.get("stock_valid_loss")),
-        verdict=say("training_serves" if promoted else "training_waits", number=version.number, reason=reason),
+        verdict=verdict,
     )
 
 

@@ -41,10 +41,12 @@ class Voice:
     """One model server. Every failure is a ModelError of one line.
 
     `only_model`: the server is another engine with this one model; it answers chat/completions and nothing else.
+    `elsewhere`: it works in a home of its own, not in the owner's.
     """
 
-    def __init__(self, url: str, token: str, only_model: str = "") -> None:
+    def __init__(self, url: str, token: str, only_model: str = "", *, elsewhere: bool = False) -> None:
         self.url, self.token, self.only_model = url.rstrip("/"), token, only_model
+        self.place = self.url if elsewhere else ""  # where its files lie, as the database notes it
         timeout = httpx2.Timeout(600, connect=CONNECT_SECONDS)
         transport = httpx2.AsyncHTTPTransport(socket_options=_KEEPALIVE)
         self._client = AsyncOpenAI(
@@ -153,6 +155,15 @@ class Voice:
         with self._plainly():
             return (await self._client.files.create(file=(name, content), purpose="fine-tune")).id
 
+    async def delete_file(self, file_id: str) -> bool:
+        """Remove a file for good. False: it was not there."""
+        with self._plainly():
+            try:
+                await self._client.files.delete(file_id)
+            except openai.NotFoundError:
+                return False
+        return True
+
     async def start_training(
         self,
         *,
@@ -223,10 +234,13 @@ class Voice:
         with self._plainly():
             await self._client.fine_tuning.jobs.cancel(job_id)
 
-    async def content(self, file_id: str) -> bytes:
-        """The bytes of a file on the server."""
+    async def content(self, file_id: str) -> bytes | None:
+        """The bytes of a file on the server; None: it is not there any more."""
         with self._plainly():
-            return (await self._client.files.content(file_id)).content
+            try:
+                return (await self._client.files.content(file_id)).content
+            except openai.NotFoundError:
+                return None
 
     async def evaluate(
         self,
@@ -237,7 +251,7 @@ class Voice:
         audit: bool = False,
         on_part: Callable[[str, float], None] = lambda part, share: None,
     ) -> dict[str, Any]:
-        """A voice measured beside the stock model and `serving`; waits until it is done. `audit` trains another one."""
+        """A voice measured beside the stock model and `serving`; waits until it is done. `audit` trains one more."""
         source: Any = {
             "type": "completions",
             "model": model,

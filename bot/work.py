@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.prompt import Confirm
 
-from bot import backup, chats, evaluation, printing, restore, versions
+from bot import backup, chats, evaluation, leftovers, printing, restore, versions
 from bot.drafting import Drafting, context_in
 from bot.history import build_dataset, now, quick_part, save_dataset
 from bot.model_process import model_server
@@ -42,6 +42,9 @@ async def opened(settings: Settings) -> AsyncIterator[tuple[Database, Voice]]:
     async with database(settings) as db, model_server(settings) as voice:
         with printing.waiting("loading the base model"):
             await voice.ready()
+        cleared = await leftovers.clear(db, voice)
+        if cleared.said:
+            await printing.tell(cleared.said)
         yield db, voice
 
 
@@ -80,7 +83,18 @@ async def forget_chat(settings: Settings, wanted: str, yes: bool, undo: bool) ->
             if not Confirm.ask("Sure?", console=printing.err, default=False):
                 raise BadInput("Nothing was changed.")
         gone = await chats.forget(settings, db, chat.chat_id)
-        return chats.forgotten_text(gone).replace("/train", "likeme train"), gone
+        cleared = await _cleared(settings, db)
+        said = chats.forgotten_text(gone).replace("/train", "likeme train")
+        return "\n".join(line for line in (said, cleared.said) if line), gone
+
+
+async def _cleared(settings: Settings, database: Database) -> leftovers.Cleared:
+    """What became of a forgotten chat's files on a model server elsewhere; none is started for that."""
+    if not settings.model_url:
+        return await leftovers.clear(database, None)
+    async with model_server(settings) as voice:
+        with printing.waiting("deleting on the model server"):
+            return await leftovers.clear(database, voice)
 
 
 async def dataset_of(settings: Settings) -> Dataset:
@@ -253,6 +267,10 @@ async def evaluate_voice(settings: Settings, number: int | None, audit: bool) ->
         if not built.validation:
             raise BadInput("The history is too small to hold replies out: there is nothing to measure on.")
         file_id = await voice.upload(built.validation_jsonl(), "validation.jsonl")
+        async with db.transaction():
+            sha = built.manifest["sha256"]
+            await forgetting.note_training(db, sha, (example.chat_id for example in built.validation))
+            await forgetting.note_files(db, sha, voice.place, [file_id])
         against = serving.name if serving and serving.number != version.number else None
         with printing.progress() as bar:
             task = bar.add_task(version.name, total=1)
@@ -266,7 +284,7 @@ async def evaluate_voice(settings: Settings, number: int | None, audit: bool) ->
         found = await evaluation.checked(db, found)
         async with db.transaction():
             await runs.set_evaluation(db, version.number, evaluation.numbers(found))
-    return {**found, "page": evaluation.save(settings.likeme_home, version.number, found)}
+        return await _shown(settings, db, version.number, found)
 
 
 async def report_of(settings: Settings, number: int | None) -> dict[str, Any]:
@@ -276,7 +294,14 @@ async def report_of(settings: Settings, number: int | None) -> dict[str, Any]:
         if version is None or version.evaluation is None:
             which = f"version {number}" if number is not None else version.name if version else "the stock model"
             raise BadInput(f"Nothing has been measured of {which} yet: likeme evaluate does it.")
-    return {**version.evaluation, "page": evaluation.save(settings.likeme_home, version.number, version.evaluation)}
+        return await _shown(settings, db, version.number, version.evaluation)
+
+
+async def _shown(settings: Settings, database: Database, number: int, found: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation with its page, and whether that version speaks."""
+    serving = await runs.serving(database)
+    page = await asyncio.to_thread(evaluation.save, settings.likeme_home, number, found)
+    return {**found, "page": page, "number": number, "speaks": serving is not None and serving.number == number}
 
 
 def _rows(versions: list[runs.Version]) -> list[dict[str, Any]]:

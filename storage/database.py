@@ -50,7 +50,12 @@ class Database:
         except OSError as error:
             raise StorageError(_sentence(path, error)) from error
         with _plainly(path):
-            connection = await aiosqlite.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
+            opening = asyncio.ensure_future(aiosqlite.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS))
+            try:
+                connection = await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                await (await opening).close()  # or its thread would answer to a loop that is closed
+                raise
         try:
             connection.row_factory = sqlite3.Row
             with _plainly(path):

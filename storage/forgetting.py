@@ -58,6 +58,36 @@ async def note_training(database: Database, data_sha256: str, chat_ids: Iterable
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A file on a model server. `server`: its address; "": the one that works in this home."""
+
+    file_id: str
+    server: str
+
+
+async def note_files(database: Database, data_sha256: str, server: str, file_ids: Iterable[str]) -> None:
+    """Note what a model server holds of a training set; inside a transaction."""
+    rows = [(file_id, server, data_sha256) for file_id in file_ids]
+    await database.execute_many(
+        "INSERT INTO model_file (file_id, server, data_sha256) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows
+    )
+
+
+async def owed(database: Database) -> list[ModelFile]:
+    """What is still to be deleted: files of training sets that hold a forgotten chat."""
+    rows = await database.rows(
+        "SELECT DISTINCT file_id, server FROM model_file JOIN trained_on USING (data_sha256) "
+        "JOIN forgotten USING (chat_id) ORDER BY server, file_id"
+    )
+    return [ModelFile(row["file_id"], row["server"]) for row in rows]
+
+
+async def settled(database: Database, file: ModelFile) -> None:
+    """A file is gone, or nobody can reach it any more; inside a transaction."""
+    await database.execute("DELETE FROM model_file WHERE file_id = ? AND server = ?", (file.file_id, file.server))
+
+
 async def chats_of(database: Database, data_sha256: str) -> set[int]:
     """Whose words a training set holds, those of the voice it went on from included."""
     rows = await database.rows("SELECT chat_id FROM trained_on WHERE data_sha256 = ?", (data_sha256,))

@@ -37,6 +37,8 @@ class Cable:
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._to_port)
         self._writers |= {writer, there_writer}
+        if self._server is not None and not self._server.is_serving():  # accepted at the very moment it was cut
+            await self.cut()
         await asyncio.gather(_pump(reader, there_writer), _pump(there_reader, writer))
         self._writers -= {writer, there_writer}
 

@@ -12,6 +12,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+if __name__ == "__main__" and sys.argv[1:2] != ["export"]:
+    # First of all: what is imported from here on takes seconds. An exception would be lost in it, or break it; and
+    # until there is a server, there is nothing to be ended in order.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # `likeme serve` leaves it waiting
+
 from storage.durable import write_private
 from storage.errors import BadInput, LikemeError
 from training import export
@@ -92,19 +98,22 @@ def _serve(settings: settings_page.Settings, parent: int | None) -> None:
         quantization=settings.quantization,
     )
     app = build(serving, settings.model_token.get_secret_value())
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3))
+    # Until uvicorn's own handler stands, and behind it: it raises the signal again when it has ended in order.
+    signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
     address = f"http://{settings.model_host}:{listener.getsockname()[1]}"
     token = settings.model_token.get_secret_value()
     here = {"url": address, "pid": os.getpid(), "token": token, "parent": parent}
     write_private(place, json.dumps(here).encode())
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again when it has ended in order
     if parent:
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
     finally:
         place.unlink(missing_ok=True)
     parallel.dismiss()
+    if serving.is_busy():
+        os._exit(0)  # the interpreter's own end, under a thread that is inside torch, would be an abort
 
 
 def _follow_process_0(settings: settings_page.Settings) -> None:

@@ -59,8 +59,11 @@ class Files:
         return File(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
     def content(self, file_id: str) -> bytes:
-        """The bytes of a file that `get` knows."""
-        return (self._folder / f"{file_id}.jsonl").read_bytes()
+        """The bytes of a file. BadInput when it was deleted: jobs wait, and chats are forgotten meanwhile."""
+        try:
+            return (self._folder / f"{file_id}.jsonl").read_bytes()
+        except FileNotFoundError:
+            raise BadInput(f"The file {file_id} was deleted: begin again, with a new upload.") from None
 
     def all(self) -> list[File]:
         """Every file, newest first."""

@@ -62,7 +62,7 @@ class Work:
                 raise
             log.exception("job %s: not evaluated", job["id"])
             reason = str(error) if isinstance(error, LikemeError) else f"unforeseen {type(error).__name__}, see the log"
-            self.tell(f"{published.name} could not be evaluated: {reason}", level="error")
+            tell_not_evaluated(self.tell, published, reason)
         return f"{published.name} is ready: {_cost(published.manifest['metrics'])}."
 
     def _trained(self, held_out: bytes) -> Version:
@@ -175,6 +175,11 @@ def note_voice(job: Job, published: Version) -> None:
     """What the job's record says of its voice."""
     job["fine_tuned_model"] = published.name
     job["trained_tokens"] = published.manifest["metrics"]["tokens"]
+
+
+def tell_not_evaluated(tell: Tell, published: Version, reason: str) -> None:
+    """With its reason: such a voice is kept back, and its owner wants to know why."""
+    tell(f"{published.name} could not be evaluated: {reason}", {"not_evaluated": reason}, "error")
 
 
 def default_recipe(base: Base) -> str:

@@ -14,7 +14,7 @@ from training.accelerator import Accelerator
 from training.engine.loop import Wish
 from training.engine.model import Base
 from training.files import Files
-from training.fine_tuning import Left, Work, note_voice
+from training.fine_tuning import Left, Work, note_voice, tell_not_evaluated
 from training.job_records import ENDED, TAKEN_UP, Job, JobRecords
 from training.shortage import PAUSES_SECONDS, relieve, shortage
 
@@ -148,8 +148,9 @@ class Jobs:
             self.records.end(job, "failed", said)
             return
         note_voice(job, published)
-        said = f"{published.name} is ready, not evaluated: the server died of it, see the log."
-        self.records.end(job, "succeeded", said)
+        reason = "the server died of it, see the log"
+        tell_not_evaluated(partial(self.records.tell, job["id"]), published, reason)
+        self.records.end(job, "succeeded", f"{published.name} is ready, not evaluated.")
 
 
 def _reason(job: Job, error: Exception) -> str:

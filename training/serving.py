@@ -25,6 +25,8 @@ from training.protocol import EvalRequest
 from training.settings import Quantization
 from training.shortage import GPU, PAUSES_SECONDS, relieve
 
+LOADING, EVALUATION = "loading", "evaluation"  # threads
+
 log = logging.getLogger(__name__)
 
 
@@ -53,7 +55,7 @@ class Serving:
         self.evaluations: dict[str, dict[str, Any]] = {}
         adapters.sweep(self.adapters)
         self.jobs = Jobs(home, self.files, self.base, self.accelerator, dollars_per_hour)
-        threading.Thread(target=self._load, name="loading", daemon=True).start()
+        threading.Thread(target=self._load, name=LOADING, daemon=True).start()
 
     def base(self) -> Base:
         """The base model; waits while it loads. ModelError when it can't be loaded, now (OutOfMemory) or at all."""
@@ -122,13 +124,17 @@ class Serving:
             "error": None,
         }
         self.evaluations[run["id"]] = run
-        threading.Thread(target=self._evaluate, args=(run, request), name="evaluation", daemon=True).start()
+        threading.Thread(target=self._evaluate, args=(run, request), name=EVALUATION, daemon=True).start()
         return run
 
     async def shut_down(self) -> None:
         """Stop the running job at its next step."""
         self._stopping.set()
         await asyncio.to_thread(self.jobs.stop)
+
+    def is_busy(self) -> bool:
+        """Whether a thread still loads or measures, which nothing interrupts."""
+        return any(thread.name in (LOADING, EVALUATION) for thread in threading.enumerate())
 
     def _evaluate(self, run: dict[str, Any], request: EvalRequest) -> None:
         try:

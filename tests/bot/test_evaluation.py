@@ -12,10 +12,12 @@ from bot import evaluation, standings
 from bot.raters import play_quiz, show
 from bot.settings import Settings
 from bot.texts import Reader, writing_to
+from bot.train import done_text
 from bot.work import evaluate_voice, promote, report_of, train_voice
 from storage import runs
 from storage.database import Database
 from storage.errors import BadInput
+from training import jobs
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +68,50 @@ async def test_a_version_that_is_kept_back_speaks_only_by_force_and_that_is_note
     assert (noted.number, noted.how, noted.reason) == (1, "forced", reason)
     with pytest.raises(BadInput, match="no version 4"):
         await promote(settings, 4, force=True)
+
+
+@pytest.fixture
+def broken_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of trainings; one that is asked for works."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(jobs, "measure", broken)
+
+
+async def test_a_voice_that_could_not_be_evaluated_waits_until_it_is(
+    settings: Settings, broken_evaluation: None
+) -> None:
+    made = await train_voice(settings, None)
+    assert made["metrics"]["valid_loss"] < made["metrics"]["stock_valid_loss"], "its loss alone would let it speak"
+    assert not made["serves"]
+    assert await serving(settings) is None
+    why = "It could not be evaluated (unforeseen ZeroDivisionError, see the log)"
+    assert made["reason"].startswith(why) and "likeme evaluate 1 measures it" in made["reason"]
+    async with Database.open(settings.likeme_home / "history.db") as database:
+        version = await runs.find_version(database, 1)
+    assert version is not None
+    told = done_text(version)
+    assert why in told and "/promote 1 changes that once it has passed, /promote 1 force all the same" in told
+    with writing_to(Reader("ru")):
+        assert "likeme evaluate 1 измерит её" in done_text(version)
+    with pytest.raises(BadInput, match="could not be evaluated"):
+        await promote(settings, 1, force=False)
+    found = await evaluate_voice(settings, 1, audit=False)
+    assert found["gate"]["promote"], found["gate"]
+    assert not found["speaks"], "an evaluation alone promotes nothing"
+    assert not (await promote(settings, 1, force=False))["forced"]
+    assert (await report_of(settings, 1))["speaks"]
+
+
+async def test_the_bot_of_a_server_that_dies_of_the_evaluation_says_so(settings: Settings) -> None:
+    version = runs.Version(2, "likeme-0002", "job", datetime(2026, 1, 1, tzinfo=UTC), "tiny", "", {"valid_loss": 1.0})
+    assert evaluation.verdict(version)[0] is False
+    version.metrics["not_evaluated"] = "the server died of it, see the log"
+    assert "(the server died of it, see the log)" in evaluation.verdict(version)[1]
+    del version.metrics["valid_loss"]
+    assert evaluation.verdict(version)[1].startswith("There is no held-out reply")
 
 
 async def test_drafts_with_a_secret_of_the_history_keep_a_voice_back(settings: Settings) -> None:

@@ -28,6 +28,7 @@ from storage.nights import End, Night
 from storage.records import Message, MessageKind
 from tests.bot.conftest import START, Listener, running
 from tests.sandbox_fixtures import OWNER
+from training import jobs
 from training.evaluation import versions as measuring
 from training.evaluation.evaluate import Extent
 
@@ -160,6 +161,31 @@ async def test_a_night_begins_anew_weekly_when_it_drifts_and_when_a_chat_was_for
     assert (again.anew, again.pairs) == (True, 0), "not for what is new, but for what is to go"
     marked, serving = await forgetting.marked(home.database), await home.serving()
     assert serving is not None and serving.number not in marked
+
+
+async def test_a_night_whose_voice_can_t_be_evaluated_keeps_the_one_that_speaks_and_is_no_drift(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.night()
+    measure = jobs.measure
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    for number in (2, 3):
+        await more_history(home.settings.likeme_home, 24, days=30 * number, first=24 * number)
+        monkeypatch.setattr(jobs, "measure", broken)
+        night = await home.night()
+        assert (night.outcome, night.number) == ("kept", number)
+        told = nightly.report(night)
+        assert "the one before stays" in told and f"likeme evaluate {number} measures it" in told
+        serving = await home.serving()
+        assert serving is not None and serving.number == 1
+    assert await home.work()._anew(serving) is None, "nothing is known of them, least of all that they drifted"
+    monkeypatch.setattr(jobs, "measure", measure)
+    last = await home.night()
+    assert (last.number, last.anew) == (4, False), "what they learned is learned again, from the voice that speaks"
+    assert last.pairs is not None and last.pairs > 24, "those of both nights"
 
 
 async def test_a_night_left_at_any_step_is_taken_up_and_nothing_is_done_twice(home: Home) -> None:

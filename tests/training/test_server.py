@@ -377,6 +377,26 @@ async def test_a_job_that_kills_the_server_again_and_again_is_given_up(
         assert "died 3 times" in given_up.error.message
 
 
+async def test_a_voice_whose_evaluation_kills_the_server_stays_and_the_reason_is_told(
+    client: Connect, tmp_path: Path, smollm2_tokenizer: Any
+) -> None:
+    home = tmp_path / "home"
+    async with serve(Serving(home, TINY, loader=lambda: tiny_base(smollm2_tokenizer))) as url:
+        job = await start_job(client(url))
+        await stream(client(url), job.id)
+    folder = home / "runs" / job.id
+    killed = json.loads((folder / "job.json").read_text())
+    killed |= {"status": "running", "fine_tuned_model": None, "result_files": []}
+    (folder / "job.json").write_text(json.dumps(killed))
+    told = [{"id": str(n), "level": "info", "message": TAKEN_UP, "data": {}} for n in range(3)]
+    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in told))
+    async with serve(Serving(home, TINY, loader=lambda: tiny_base(smollm2_tokenizer))) as url:
+        kept = await client(url).fine_tuning.jobs.retrieve(job.id)
+        assert (kept.status, kept.fine_tuned_model, kept.result_files) == ("succeeded", "likeme-0001", [])
+        told = json.loads((folder / "events.jsonl").read_text().splitlines()[3])["data"]
+        assert told == {"not_evaluated": "the server died of it, see the log"}
+
+
 async def test_a_job_goes_on_from_a_voice_at_another_rate_and_a_voice_can_be_deleted(
     client: Connect, model_url: str, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """How much a training run memorises: canaries planted in a voice of their own, and their exposure.
 
-A canary is a made-up code in a made-up exchange, put into the training set once, five or twenty times. Exposure
+A canary is a made-up code in a made-up exchange, put into the training set once, five or twenty times, each time beside
+a random example: where a later night trains on that example again, it meets the canary again. Exposure
 (Carlini et al. 2019, arXiv 1802.08232) is log2 of how far the right code lies in front of the wrong ones by the
 model's own loss: 0 bits, it is the last of them; about 1, nothing was memorised; `MOST_BITS`, it stands first.
 """
@@ -16,6 +17,7 @@ from training.dataset.render import Message, Turn, conversation, encode_example
 from training.engine import loop
 from training.engine.model import Base
 from training.engine.recipe import Recipe
+from training.evaluation.evaluate import Conversation, key
 from training.evaluation.voice import losses_of
 
 TIMES = (1, 5, 20)
@@ -23,6 +25,16 @@ OF_EACH = 3
 CODES = 128  # candidates a canary is ranked among
 MOST_BITS = math.log2(CODES)
 _PLACES = "cellar locker gate garage attic boat shed tower archive".split()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One of the trainings that a voice came about by; nights go on from the voice before."""
+
+    recipe: Recipe
+    seed: int
+    examples: Sequence[Conversation]
+    held_out: Sequence[Conversation] = ()  # what it may have stopped early by
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,39 +64,38 @@ class Exposure:
 
 def audit(
     base: Base,
-    recipe: Recipe,
-    examples: Sequence[Sequence[Message]],
+    stages: Sequence[Stage],
     folder: Path,
     *,
-    seed: int,
     tell: Callable[[float], None],
     between: Callable[[], None],
 ) -> list[Exposure]:
-    """Train a voice on `examples` and the canaries, as its version was trained, and rank them.
+    """Train a voice as a version was trained, stage by stage, with canaries among the examples, and rank them.
 
-    Takes as long as a training.
+    Takes as long as those trainings did.
     """
-    canaries = plant(seed)
-    taught = [canary.exchange() for canary in canaries for _ in range(canary.times)]
-    mixed = [list(one) for one in examples] + taught
-    random.Random(seed).shuffle(mixed)
+    last = stages[-1]
+    canaries = plant(last.seed)
+    adapter: Path | None = None
+    for number, (stage, mixed) in enumerate(zip(stages, planted(canaries, stages), strict=True)):
 
-    def on_event(event: loop.Event) -> None:
-        tell(event["step"] / event["total_steps"])
+        def on_event(event: loop.Event, number: int = number) -> None:
+            tell((number + event["step"] / event["total_steps"]) / len(stages))
 
-    def between_steps() -> loop.Wish:
-        between()
-        return "go on"
+        def between_steps() -> loop.Wish:
+            between()
+            return "go on"
 
-    trained = loop.train(base, recipe, mixed, [], folder, on_event, between_steps, seed)
-    assert trained.adapter is not None
-    name = f"audit-{folder.name}"
-    base.load(name, trained.adapter)
+        out = folder / str(number)
+        trained = loop.train(
+            base, stage.recipe, mixed, stage.held_out, out, on_event, between_steps, stage.seed, adapter
+        )
+        adapter = trained.adapter
+    name, row_tokens = f"audit-{folder.name}", last.recipe.row_tokens
+    assert adapter is not None
+    base.load(name, adapter)
     try:
-        bits = [
-            (c, exposure(base, name, c, recipe.row_tokens), exposure(base, None, c, recipe.row_tokens))
-            for c in canaries
-        ]
+        bits = [(c, exposure(base, name, c, row_tokens), exposure(base, None, c, row_tokens)) for c in canaries]
     finally:
         base.voices.pop(name, None)
     found = []
@@ -99,6 +110,20 @@ def plant(seed: int) -> list[Canary]:
     draw = random.Random(f"canaries {seed}")
     places = draw.sample(_PLACES, OF_EACH * len(TIMES))
     return [Canary(place, _code(draw), TIMES[i % len(TIMES)]) for i, place in enumerate(places)]
+
+
+def planted(canaries: Sequence[Canary], stages: Sequence[Stage]) -> list[list[Conversation]]:
+    """Each stage's examples with the canaries among them that ride on one of them."""
+    draw = random.Random(f"beside {stages[-1].seed}")
+    known = list(dict.fromkeys(key(one) for stage in stages for one in stage.examples))
+    beside = [(canary, draw.choice(known)) for canary in canaries for _ in range(canary.times)]
+    found = []
+    for stage in stages:
+        there = {key(one) for one in stage.examples}
+        mixed = [*stage.examples, *(canary.exchange() for canary, place in beside if place in there)]
+        random.Random(stage.seed).shuffle(mixed)
+        found.append(mixed)
+    return found
 
 
 def exposure(base: Base, adapter: str | None, canary: Canary, row_tokens: int) -> float:

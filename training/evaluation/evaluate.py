@@ -66,8 +66,8 @@ def evaluate(
     """Measure a voice. `between` is called between batches: others may use the model there. Takes minutes."""
     started = time.monotonic()
     sampling = sampling or Sampling(seed=0)
-    known = {_key(one) for one in (*voices.training, *voices.serving_training)}
-    clean = [one for one in held_out if _key(one) not in known]
+    known = {key(one) for one in (*voices.training, *voices.serving_training)}
+    clean = [one for one in held_out if key(one) not in known]
     asked = _spread(clean, extent.prompts)
     prompts = [one[:-1] for one in asked]
     more = max(0, min(extent.drafts, MOST_OF_A_PROMPT * len(prompts)) - len(prompts))
@@ -106,7 +106,7 @@ def evaluate(
         variety={name: looks.variety(of) for name, of in (("real", real), ("tuned", tuned), ("stock", stock))},
         forgetting=general.compare(questions, *answers),
         leaks=_leaks(voices, real, tuned, stock, drafts),
-        ways=_ways(verifier, few, dict(zip(map(_key, asked), zip(stock, tuned, strict=True), strict=True)), otherwise),
+        ways=_ways(verifier, few, dict(zip(map(key, asked), zip(stock, tuned, strict=True), strict=True)), otherwise),
         drafts=tuple(drafts),
         samples=tuple(map(Sample, lines, real, tuned, stock)),
         seconds=time.monotonic() - started,
@@ -196,7 +196,7 @@ def _ways(
 ) -> dict[str, ways.Way]:
     if not few:
         return {}
-    stock, tuned = zip(*(plain[_key(one)] for one in few), strict=True)
+    stock, tuned = zip(*(plain[key(one)] for one in few), strict=True)
     drawn = {"stock": stock, "stock, told": told[0], "tuned": tuned, "tuned, told": told[1]}
     lines, real = ([one[place]["content"] for one in few] for place in (-2, -1))
     return ways.compare(verifier, lines, real, drawn)
@@ -228,7 +228,7 @@ def _leaks(
     return Leaks(tuned_, stock_, real_, share(leaking, len(drafts)))
 
 
-def _key(one: Conversation) -> tuple[str, str]:
+def key(one: Conversation) -> tuple[str, str]:
     """What makes two examples the same: the last line and the reply to it."""
     return one[-2]["content"] if len(one) > 1 else "", one[-1]["content"]
 

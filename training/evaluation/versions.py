@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,10 @@ def measure(
     tell: Tell,
     between: Callable[[], None],
 ) -> dict[str, Any]:
-    """The evaluation of `version` on the conversations of `held_out`, as JSON; written to its folder as well.
+    """The evaluation of `version` on the conversations of `held_out`, as JSON; its numbers are written to its folder.
 
-    `serving` is what it is held against beside the stock model; with `canaries` another voice is trained like this one
-    and searched for what it memorised. ModelError when a voice is damaged.
+    `serving` is what it is held against beside the stock model; with `canaries` another voice is trained like this one,
+    from the base model on, and searched for what it memorised. ModelError when a voice is damaged.
     """
     chosen = EXTENTS.get(extent)
     if chosen is None:
@@ -52,6 +52,7 @@ def measure(
         serving.name if serving else None,
         _learned_from(files, serving) if serving else (),
     )
+    stages = _stages(files, version) if canaries else []
     recipe = version.manifest["recipe"]
     found = evaluate(
         base,
@@ -64,27 +65,50 @@ def measure(
         between=between,
     ).plain(recipe.get("most_forgotten", 0.0))
     if canaries:
-        found["leaks"]["canaries"] = _audited(base, voices, version, tell, between)
-    write_private(version.path / NAME, json.dumps(found, ensure_ascii=False, indent=1).encode())
+        found["leaks"]["canaries"] = _audited(base, stages, version, tell, between)
+    numbers = {**found, "drafts": [], "samples": []}  # no words of anybody's, who may want them forgotten
+    write_private(version.path / NAME, json.dumps(numbers, ensure_ascii=False, indent=1).encode())
     return found
 
 
 def _audited(
-    base: Base, voices: Voices, version: Version, tell: Tell, between: Callable[[], None]
+    base: Base, stages: Sequence[audit.Stage], version: Version, tell: Tell, between: Callable[[], None]
 ) -> list[dict[str, Any]]:
     """The exposure of canaries in a voice trained as `version` was, which is thrown away again."""
-    chosen = Recipe(**{"most_forgotten": 0.0, **version.manifest["recipe"]})
     with tempfile.TemporaryDirectory(dir=version.path.parent, prefix=".audit-") as folder:
         found = audit.audit(
             base,
-            chosen,
-            voices.training,
+            stages,
             Path(folder),
-            seed=version.manifest["seed"],
             tell=lambda share: tell("training the audit voice", share),
             between=between,
         )
     return [asdict(exposure) for exposure in found]
+
+
+def _stages(files: Files, version: Version) -> list[audit.Stage]:
+    """The trainings that a version came about by, oldest first. BadInput when one of them is not known any more."""
+    line = [version]
+    while (name := line[0].manifest.get("started_from")) is not None:
+        start = adapters.find(version.path.parent, name)
+        if start is None:
+            raise BadInput(
+                f"{version.name} went on from {name}, which was removed: nobody can say what it memorised before. "
+                "Audit a voice that began with the base model."
+            )
+        line.insert(0, start)
+    return [_stage(files, one) for one in line]
+
+
+def _stage(files: Files, version: Version) -> audit.Stage:
+    trained = version.manifest
+    held_out = trained.get("validation_file")
+    return audit.Stage(
+        Recipe(**{"most_forgotten": 0.0, **trained["recipe"]}),
+        trained["seed"],
+        parse(files.content(trained["training_file"])),
+        parse(files.content(held_out)) if held_out and files.get(held_out) else (),
+    )
 
 
 def _learned_from(files: Files, version: Version) -> list[Conversation]:
