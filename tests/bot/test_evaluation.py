@@ -17,7 +17,7 @@ from bot.work import evaluate_voice, promote, report_of, train_voice
 from storage import runs
 from storage.database import Database
 from storage.errors import BadInput
-from training import jobs
+from training import fine_tuning
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +77,7 @@ def broken_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(jobs, "measure", broken)
+    monkeypatch.setattr(fine_tuning, "measure", broken)
 
 
 async def test_a_voice_that_could_not_be_evaluated_waits_until_it_is(

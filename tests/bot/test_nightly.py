@@ -28,7 +28,7 @@ from storage.nights import End, Night
 from storage.records import Message, MessageKind
 from tests.bot.conftest import START, Listener, running
 from tests.sandbox_fixtures import OWNER
-from training import jobs
+from training import fine_tuning
 from training.evaluation import versions as measuring
 from training.evaluation.evaluate import Extent
 
@@ -167,14 +167,14 @@ async def test_a_night_whose_voice_can_t_be_evaluated_keeps_the_one_that_speaks_
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await home.night()
-    measure = jobs.measure
+    measure = fine_tuning.measure
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
     for number in (2, 3):
         await more_history(home.settings.likeme_home, 24, days=30 * number, first=24 * number)
-        monkeypatch.setattr(jobs, "measure", broken)
+        monkeypatch.setattr(fine_tuning, "measure", broken)
         night = await home.night()
         assert (night.outcome, night.number) == ("kept", number)
         told = nightly.report(night)
@@ -182,7 +182,7 @@ async def test_a_night_whose_voice_can_t_be_evaluated_keeps_the_one_that_speaks_
         serving = await home.serving()
         assert serving is not None and serving.number == 1
     assert await home.work()._anew(serving) is None, "nothing is known of them, least of all that they drifted"
-    monkeypatch.setattr(jobs, "measure", measure)
+    monkeypatch.setattr(fine_tuning, "measure", measure)
     last = await home.night()
     assert (last.number, last.anew) == (4, False), "what they learned is learned again, from the voice that speaks"
     assert last.pairs is not None and last.pairs > 24, "those of both nights"
