@@ -18,14 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.engine import layers
-from training.engine.attention import COARSE_ROUNDING, ROUNDING
+from training.engine.attention import COARSE_ROUNDING, ROUNDING, ROUNDINGS
 
 PROMPTS = (64, 128, 256, 512, 1024, 2048)  # a GPU pads to these: each shape is compiled and captured once
 REPLIES = (1, 4, 16)
 LENGTHS = (64, 128, 256, 512)
 USUAL = (250, 4, 128)  # prompt tokens, replies, their longest: what a card asks for
 
-ROUNDINGS = 3  # times transformers' own rounding: more is another build's work
 ATTENTION = (0, 1)  # which of layers.GROUPS the GPU's recipes adapt
 
 log = logging.getLogger(__name__)

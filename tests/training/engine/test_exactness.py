@@ -10,11 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from tests.model_fixtures import MODELS, SHARED, tiny_base
 from training.dataset.render import IGNORED, Encoded, encode_example
-from training.engine import dora, loop, recipe
+from training.engine import attention, dora, loop, recipe
 from training.engine.attention import reply_logits
 from training.engine.model import Base, load_base, prepared
 from training.engine.packing import rows, shared_beginning
@@ -238,6 +239,34 @@ def test_packed_examples_do_not_see_each_other(smollm2_tokenizer: Any) -> None:
         ).logits[0]
     assert torch.allclose(together, alone, atol=1e-5)
     assert not torch.allclose(leaking, alone, atol=1e-3), "the trap is gone: use_cache need not be off any more"
+
+
+def deep_bf16(seed: int) -> LlamaForCausalLM:
+    """Random weights that make much of every rounding."""
+    torch.manual_seed(seed)
+    shape = {"hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 8, "num_key_value_heads": 4}
+    config = LlamaConfig(vocab_size=2000, num_hidden_layers=24, initializer_range=0.2, **shape)
+    return LlamaForCausalLM(config).eval().bfloat16()
+
+
+def test_rows_are_packed_though_another_kernel_rounds_a_deep_model_otherwise_and_not_where_it_leaks(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    by_plan = attention.by_plan
+
+    def on_a_card(*given: Any) -> torch.Tensor:
+        """Other sums than those the example alone goes through, as there."""
+        with sdpa_kernel(SDPBackend.MATH):
+            return by_plan(*given)
+
+    monkeypatch.setattr(attention, "by_plan", on_a_card)
+    for seed in range(3):
+        assert attention.install(deep_bf16(seed))
+    assert caplog.text == ""
+    monkeypatch.setattr(attention, "plan", lambda row, device: None)
+    for seed in range(3):
+        assert not attention.install(deep_bf16(seed))
+    assert "LlamaForCausalLM does not take packed rows (logits 1." in caplog.text
 
 
 def test_a_cancelled_run_leaves_the_base_bit_for_bit(smollm2_tokenizer: Any, tmp_path: Path) -> None:
