@@ -1,5 +1,6 @@
 """What is planned for a card, and what happens when it does not fit after all."""
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from storage.errors import OutOfMemory
 from tests.model_fixtures import SHARED, tiny_base
 from tests.training.engine.test_exactness import RECIPE, conversations
 from training.engine import loop, recipe
-from training.engine.plan import GIB, choose, ladder, needed
+from training.engine.model import Base
+from training.engine.plan import GIB, Plan, choose, ladder, needed
 from training.engine.step import Eager
 
 
@@ -76,6 +78,39 @@ def test_out_of_memory_goes_on_from_the_same_step_with_the_same_numbers(
     assert [message[:40] for message in messages] == [f"Out of GPU memory: going on from step {n} " for n in (2, 3)]
     for name, tensor in undisturbed.items():
         assert torch.allclose(tensor, disturbed[name], atol=1e-4), name
+
+
+@pytest.mark.parametrize("ending", ["done", "cancel", "pause", "an error"])
+def test_a_training_leaves_the_embeddings_where_they_were_and_nothing_of_its_own(
+    ending: str, smollm2_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny_base(smollm2_tokenizer)
+    asked: list[bool] = []
+    made: list[weakref.ref[Any]] = []
+    ready = loop.stepper
+
+    def noted(*given: Any) -> Any:
+        step = ready(*given)
+        made.append(weakref.ref(step))
+        return step
+
+    def between() -> Any:
+        if ending == "an error" and len(told) == 1:
+            raise OutOfMemory("a game was started")
+        return ending if ending in ("cancel", "pause") and told else "go on"
+
+    monkeypatch.setattr(Base, "host_embeddings", lambda self, wanted: asked.append(wanted))
+    monkeypatch.setattr(loop, "choose", lambda *_: iter([Plan(128, 0, host_embeddings=True)]))
+    monkeypatch.setattr(loop, "stepper", noted)
+    told: list[Any] = []
+    error = None
+    try:
+        loop.train(base, RECIPE, conversations(32), [], tmp_path, told.append, between)
+    except OutOfMemory as raised:
+        error = raised  # with its traceback, as a server's log has it
+    assert (error is not None) == (ending == "an error")
+    assert asked == [True, False]
+    assert [step() for step in made] == [None], "its gradients, moments and graphs are free"
 
 
 def test_where_nothing_fits_the_run_ends_with_what_to_do(
