@@ -1,5 +1,6 @@
 """What is planned for a card, and what happens when it does not fit after all."""
 
+import copy
 import weakref
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,19 @@ def test_a_24_gb_card_trains_the_8b_model_without_checkpointing_and_a_20_gb_one_
     assert on_20.checkpointed > 0
     for plan, gib in ((on_24, 22), (on_20, 18.5)):
         assert needed(qwen3_8b, fast, plan).total <= gib * GIB
+
+
+def test_the_room_for_drafts_is_what_they_took_and_grows_with_keys_and_values(qwen3_8b: Any) -> None:
+    fast = recipe.load("fast")
+    (plan, *_) = ladder(qwen3_8b, fast)
+    found = needed(qwen3_8b, fast, plan)
+    assert 0.7 * GIB <= found.drafts < 0.75 * GIB, "0.7 GiB were measured"
+    assert found.total == found.weights + found.activations + found.optimizer + found.logits + found.drafts
+    config = copy.deepcopy(qwen3_8b.config)
+    config.num_key_value_heads *= 4
+    with torch.device("meta"):
+        wider = Qwen3ForCausalLM(config).to(torch.bfloat16)
+    assert needed(wider, fast, plan).drafts > found.drafts + 0.25 * GIB
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, calls: set[int]) -> None:
