@@ -59,7 +59,7 @@ def train(
     seed: int = 0,
     start: Path | None = None,
 ) -> Result:
-    """Train a voice of `base`, which is left as it was; take up the run where `out` has a checkpoint of it.
+    """Train a voice of `base`, which is left as and where it was; take up the run where `out` has a checkpoint of it.
 
     `start` is the folder of an adapter to go on from: of this base, and of the recipe's shape.
     `on_event` gets {"step", "total_steps", "train_loss", …} after each step and {"valid_loss", …} after
@@ -71,11 +71,23 @@ def train(
         raise BadInput("The training file holds no example: import a history with replies of yours first.")
     if parallel.rank() == 0:
         parallel.agree((recipe, examples, validation, out, seed, start))  # what `follow` waits for
-    run = _Run(base, recipe, examples, validation, out, on_event, seed, start)
-    wish = run.go(between_steps)
-    if wish != "go on":
-        return run.result(None)
-    return run.result(run.save())
+    run: _Run | None = None
+    try:
+        run = _Run(base, recipe, examples, validation, out, on_event, seed, start)
+        wish = run.go(between_steps)
+        return run.result(run.save() if wish == "go on" else None)
+    finally:
+        if run is not None:
+            run.leave_card()
+        _embeddings_back(base)
+
+
+def _embeddings_back(base: Base) -> None:
+    """A plan may have moved them: drafts look their tokens up where they did before."""
+    try:
+        base.host_embeddings(False)
+    except torch.OutOfMemoryError:
+        log.warning("the embeddings stay in the CPU's memory until another training ends: the card is full")
 
 
 def follow(base: Base) -> None:
@@ -163,6 +175,13 @@ class _Run:
         folder = self._out / "adapter"
         dora.save(self._voice, folder, self._base.name, self._recipe.targets)
         return folder
+
+    def leave_card(self) -> None:
+        """Free what it holds there, whoever still knows the run: an error's traceback does. Nothing can follow."""
+        self._prepared, self._best = [], None
+        self.__dict__.pop("_step", None)  # backing off may have left none
+        if self._base.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def result(self, adapter: Path | None) -> Result:
         """The run in numbers."""

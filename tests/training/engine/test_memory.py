@@ -1,5 +1,7 @@
 """What is planned for a card, and what happens when it does not fit after all."""
 
+import copy
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from storage.errors import OutOfMemory
 from tests.model_fixtures import SHARED, tiny_base
 from tests.training.engine.test_exactness import RECIPE, conversations
 from training.engine import loop, recipe
-from training.engine.plan import GIB, choose, ladder, needed
+from training.engine.model import Base
+from training.engine.plan import GIB, Plan, choose, ladder, needed
 from training.engine.step import Eager
 
 
@@ -40,6 +43,19 @@ def test_a_24_gb_card_trains_the_8b_model_without_checkpointing_and_a_20_gb_one_
     assert on_20.checkpointed > 0
     for plan, gib in ((on_24, 22), (on_20, 18.5)):
         assert needed(qwen3_8b, fast, plan).total <= gib * GIB
+
+
+def test_the_room_for_drafts_is_what_they_took_and_grows_with_keys_and_values(qwen3_8b: Any) -> None:
+    fast = recipe.load("fast")
+    (plan, *_) = ladder(qwen3_8b, fast)
+    found = needed(qwen3_8b, fast, plan)
+    assert 0.7 * GIB <= found.drafts < 0.75 * GIB, "0.7 GiB were measured"
+    assert found.total == found.weights + found.activations + found.optimizer + found.logits + found.drafts
+    config = copy.deepcopy(qwen3_8b.config)
+    config.num_key_value_heads *= 4
+    with torch.device("meta"):
+        wider = Qwen3ForCausalLM(config).to(torch.bfloat16)
+    assert needed(wider, fast, plan).drafts > found.drafts + 0.25 * GIB
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, calls: set[int]) -> None:
@@ -76,6 +92,39 @@ def test_out_of_memory_goes_on_from_the_same_step_with_the_same_numbers(
     assert [message[:40] for message in messages] == [f"Out of GPU memory: going on from step {n} " for n in (2, 3)]
     for name, tensor in undisturbed.items():
         assert torch.allclose(tensor, disturbed[name], atol=1e-4), name
+
+
+@pytest.mark.parametrize("ending", ["done", "cancel", "pause", "an error"])
+def test_a_training_leaves_the_embeddings_where_they_were_and_nothing_of_its_own(
+    ending: str, smollm2_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny_base(smollm2_tokenizer)
+    asked: list[bool] = []
+    made: list[weakref.ref[Any]] = []
+    ready = loop.stepper
+
+    def noted(*given: Any) -> Any:
+        step = ready(*given)
+        made.append(weakref.ref(step))
+        return step
+
+    def between() -> Any:
+        if ending == "an error" and len(told) == 1:
+            raise OutOfMemory("a game was started")
+        return ending if ending in ("cancel", "pause") and told else "go on"
+
+    monkeypatch.setattr(Base, "host_embeddings", lambda self, wanted: asked.append(wanted))
+    monkeypatch.setattr(loop, "choose", lambda *_: iter([Plan(128, 0, host_embeddings=True)]))
+    monkeypatch.setattr(loop, "stepper", noted)
+    told: list[Any] = []
+    error = None
+    try:
+        loop.train(base, RECIPE, conversations(32), [], tmp_path, told.append, between)
+    except OutOfMemory as raised:
+        error = raised  # with its traceback, as a server's log has it
+    assert (error is not None) == (ending == "an error")
+    assert asked == [True, False]
+    assert [step() for step in made] == [None], "its gradients, moments and graphs are free"
 
 
 def test_where_nothing_fits_the_run_ends_with_what_to_do(
