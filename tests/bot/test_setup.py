@@ -70,6 +70,7 @@ async def walking(folder: Path, environment: dict[str, str], *command: str) -> A
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bot", *(command or ("setup",)), cwd=folder, env=environment,
         stdin=pipe, stdout=asyncio.subprocess.DEVNULL, stderr=pipe,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs don't hear it
     )  # fmt: skip
     try:
         yield Piped(process)
