@@ -103,13 +103,14 @@ def _remove_training_sets(home: Path, chat_id: int) -> dict[str, list[str]]:
     calls its files."""
     removed = {}
     for folder in (home / "datasets").glob("*"):
-        index = folder / "index.jsonl"
-        lines = index.read_bytes().splitlines() if index.is_file() else []
-        if not any(json.loads(line)["chat_id"] == chat_id for line in lines):
+        index = folder / "index.jsonl"  # written first: without it, whose words lie here nobody can say
+        lines = index.read_bytes().splitlines() if index.is_file() else None
+        if lines is not None and not any(json.loads(line)["chat_id"] == chat_id for line in lines):
             continue
         manifest = folder / "manifest.json"
         if manifest.is_file():  # it is written last: without it nothing was uploaded
-            contents = [(folder / name).read_bytes() for name in ("train.jsonl", "validation.jsonl")]
+            parts = [folder / name for name in ("train.jsonl", "validation.jsonl")]
+            contents = [part.read_bytes() for part in parts if part.is_file()]  # a kill may have left half of them
             names = [f"file-{hashlib.sha256(content).hexdigest()[:24]}" for content in contents]
             removed[json.loads(manifest.read_text(encoding="utf-8"))["sha256"]] = names
         shutil.rmtree(folder)

@@ -116,6 +116,18 @@ async def test_nor_where_a_writer_was_killed(tmp_path: Path, monkeypatch: pytest
     assert [path for path in home.rglob("*") if path.is_file() and b"Question 3" in path.read_bytes()] == []
 
 
+@pytest.mark.parametrize("gone", ["index.jsonl", "train.jsonl", "validation.jsonl", "manifest.json"])
+async def test_a_forgetting_that_was_killed_is_ended_by_the_next(tmp_path: Path, gone: str) -> None:
+    home = tmp_path / "home"
+    await small_history(home)
+    async with Database.open(home / "history.db") as database:
+        dataset = await build_dataset(database, Options())
+        save_dataset(dataset, home / "datasets" / "one")
+        (home / "datasets" / "one" / gone).unlink()  # as a kill between two files leaves it
+        await chats.forget(Settings(likeme_home=home), database, 2003)
+    assert list((home / "datasets").iterdir()) == []
+
+
 async def test_voices_trained_on_it_are_marked_and_the_next_training_is_without_it(tmp_path: Path) -> None:
     home = tmp_path / "home"
     await small_history(home)
