@@ -65,11 +65,12 @@ def different(replies: Sequence[Drawn], n: int) -> list[str]:
     Where nobody tells how well they suit, the one that is nearest to all of them.
     """
 
-    def value(reply: Drawn) -> float:
-        return sum(_likeness(reply.text, other.text) for other in replies) if reply.suits is None else reply.suits
-
+    values = [reply.suits for reply in replies if reply.suits is not None]
+    if len(values) < len(replies):
+        values = [sum(_likeness(reply.text, other.text) for other in replies) for reply in replies]
+    best_first = sorted(range(len(replies)), key=lambda i: -values[i])
     kept: list[str] = []
-    for reply in sorted(replies, key=value, reverse=True):
+    for reply in (replies[i] for i in best_first):
         if all(_likeness(reply.text, other) < ALIKE for other in kept):
             kept.append(reply.text)
     return kept[:n]
