@@ -12,7 +12,6 @@ from bot.sandbox.things import Event, Message
 from bot.sandbox.world import World
 from bot.settings import Settings
 from storage import drafts, history, secretary
-from storage.database import Database
 from tests.bot.conftest import until
 from tests.desk_fixtures import CHANGED, Desk, at_the_desk, labels
 from tests.sandbox_fixtures import ANNA, BORIS, OWNER
@@ -305,8 +304,8 @@ async def test_a_restart_between_card_and_tap_loses_nothing(sandbox: Sandbox, se
         assert len(desk.said_to(ANNA)) == 1
 
 
-async def test_a_stop_while_sending_never_sends_twice(sandbox: Sandbox, settings: Settings, script: Script) -> None:
-    script.reply = lambda asked, i: ["first line\nsecond line", "what", "well then"][i % 3]
+async def killed_while_sending(sandbox: Sandbox, settings: Settings, line: str) -> Message:
+    """As kill -9 leaves it: a draft or the owner's words claimed, `line` of it at Telegram, its answer never heard."""
     world: World = sandbox.world
     world.send(OWNER, OWNER, "/start")
     async with at_the_desk(sandbox, settings) as desk:
@@ -315,15 +314,17 @@ async def test_a_stop_while_sending_never_sends_twice(sandbox: Sandbox, settings
         async with asyncio.timeout(10):
             while await secretary.card_at(desk.services.database, card.message_id) is None:
                 await asyncio.sleep(0.01)
-    index = next(i for i, part in enumerate(card.text.split("\n\n")[1:]) if "first line" in part)
-    # As kill -9 leaves it: claimed, the first line at Telegram, its answer never heard.
-    async with Database.open(settings.likeme_home / "history.db") as database:
-        async with database.transaction():
-            from bot.history import now
+        index = next((i for i, part in enumerate(card.text.split("\n\n")[1:]) if line in part), None)
+        async with desk.services.database.transaction():
+            edited = line if index is None else None
+            assert await drafts.claim(desk.services.database, 1, index, edited, datetime.now(UTC))
+    world.post(OWNER, world.between(OWNER, ANNA).chat_id, text=line, business_bot=connection.bot)
+    return card
 
-            assert await drafts.claim(database, 1, index, None, now())
-    place = world.between(OWNER, ANNA).chat_id
-    world.post(OWNER, place, text="first line", business_bot=connection.bot)
+
+async def test_a_stop_while_sending_never_sends_twice(sandbox: Sandbox, settings: Settings, script: Script) -> None:
+    script.reply = lambda asked, i: ["first line\nsecond line", "what", "well then"][i % 3]
+    card = await killed_while_sending(sandbox, settings, "first line")
     async with at_the_desk(sandbox, settings) as desk:
         await until(lambda: "I was stopped while sending" in card.text)
         assert labels(card) == ["send the rest", "skip"]
@@ -331,7 +332,7 @@ async def test_a_stop_while_sending_never_sends_twice(sandbox: Sandbox, settings
             while await drafts.sent_lines(desk.services.database, 1) != {0}:
                 await asyncio.sleep(0.01)
         assert desk.said_to(ANNA) == ["first line"], "nothing goes out by itself"
-        world.tap(OWNER, card, "send the rest")
+        desk.world.tap(OWNER, card, "send the rest")
         await desk.draft(1, "sent")
         assert desk.said_to(ANNA) == ["first line", "second line"]
 
@@ -339,18 +340,7 @@ async def test_a_stop_while_sending_never_sends_twice(sandbox: Sandbox, settings
 async def test_what_was_sent_when_the_bot_was_stopped_is_settled_by_its_echo(
     sandbox: Sandbox, settings: Settings
 ) -> None:
-    world: World = sandbox.world
-    world.send(OWNER, OWNER, "/start")
-    async with at_the_desk(sandbox, settings) as desk:
-        connection = await desk.connect()
-        card = await desk.card(ANNA, "friday?")
-        async with asyncio.timeout(10):
-            while await secretary.card_at(desk.services.database, card.message_id) is None:
-                await asyncio.sleep(0.01)
-        # As kill -9 leaves it: claimed, at Telegram, its answer never heard.
-        async with desk.services.database.transaction():
-            assert await drafts.claim(desk.services.database, 1, None, "in my own words", datetime.now(UTC))
-    world.post(OWNER, world.between(OWNER, ANNA).chat_id, text="in my own words", business_bot=connection.bot)
+    card = await killed_while_sending(sandbox, settings, "in my own words")
     async with at_the_desk(sandbox, settings) as desk:
         await desk.draft(1, "edited")
         await until(lambda: "Sent to Anna." in card.text)

@@ -357,6 +357,15 @@ async def test_a_restart_finds_voices_and_takes_up_the_job_it_was_stopped_in(
     assert not (home / "runs" / job.id / "checkpoint.pt").exists()
 
 
+def killed_three_times(run: Path) -> None:
+    """A run's records as a server leaves them that was taken up, and died of it, three times."""
+    killed = json.loads((run / "job.json").read_text())
+    killed |= {"status": "running", "fine_tuned_model": None, "result_files": []}
+    (run / "job.json").write_text(json.dumps(killed))
+    told = [{"id": str(n), "level": "info", "message": TAKEN_UP, "data": {}} for n in range(3)]
+    (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in told))
+
+
 async def test_a_job_that_kills_the_server_again_and_again_is_given_up(
     client: Connect, tmp_path: Path, smollm2_tokenizer: Any
 ) -> None:
@@ -366,10 +375,7 @@ async def test_a_job_that_kills_the_server_again_and_again_is_given_up(
         await stream(client(url), job.id)
     folder = home / "runs" / job.id
     shutil.rmtree(home / "adapters")  # it never got as far as a voice
-    killed = json.loads((folder / "job.json").read_text()) | {"status": "running", "fine_tuned_model": None}
-    (folder / "job.json").write_text(json.dumps(killed))
-    told = [{"id": str(n), "level": "info", "message": TAKEN_UP, "data": {}} for n in range(3)]
-    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in told))
+    killed_three_times(folder)
     async with serve(Serving(home, TINY, loader=lambda: tiny_base(smollm2_tokenizer))) as url:
         given_up = await client(url).fine_tuning.jobs.retrieve(job.id)
         assert given_up.status == "failed"
@@ -385,11 +391,7 @@ async def test_a_voice_whose_evaluation_kills_the_server_stays_and_the_reason_is
         job = await start_job(client(url))
         await stream(client(url), job.id)
     folder = home / "runs" / job.id
-    killed = json.loads((folder / "job.json").read_text())
-    killed |= {"status": "running", "fine_tuned_model": None, "result_files": []}
-    (folder / "job.json").write_text(json.dumps(killed))
-    told = [{"id": str(n), "level": "info", "message": TAKEN_UP, "data": {}} for n in range(3)]
-    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in told))
+    killed_three_times(folder)
     async with serve(Serving(home, TINY, loader=lambda: tiny_base(smollm2_tokenizer))) as url:
         kept = await client(url).fine_tuning.jobs.retrieve(job.id)
         assert (kept.status, kept.fine_tuned_model, kept.result_files) == ("succeeded", "likeme-0001", [])
