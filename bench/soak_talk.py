@@ -159,6 +159,7 @@ class Talk:
         done = await until(lambda: not self._running(), 240)
         await until(lambda: self._noted() >= self._published(), 60)
         books.balance("trainings at their end", True, done)
+        books.balance("the bot answers at the end", True, await self._answers())
         books.balance("the bot's exit code", 0, await self._bot.end())
         books.balance("the model server's exit code", 0, await self._model.end())
         self._messages()
@@ -175,6 +176,12 @@ class Talk:
         books.integrity("the owner's home", self._database)
         for left in self.home.rglob(".*"):
             books.notes[f"left over: {left.name.split('.')[1].split('-')[0]}"] += 1
+
+    async def _answers(self) -> bool:
+        """Whether the bot, which the last round may just have started, is up."""
+        self.world.send(OWNER, OWNER, "/help")
+        told = self.world.history(OWNER)
+        return await until(lambda: any(m.sender == BOT for m in self.world.history(OWNER)[len(told) :]))
 
     def _messages(self) -> None:
         place = {friend: self.world.between(OWNER, friend).chat_id for friend in FRIENDS}
