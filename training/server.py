@@ -2,7 +2,7 @@
 
 GET  /healthz                              loading, ok or failed; what trains
 GET  /v1/models                            the base and every voice; GET one, its files checked; DELETE one
-POST /v1/chat/completions                  n, temperature, top_p, max_tokens, stop, seed, stream
+POST /v1/chat/completions                  n, temperature, top_p, max_tokens, stop, seed, stream, rank
 POST /v1/files                             JSONL of conversations; GET, GET content, DELETE
 POST /v1/fine_tuning/jobs                  GET list, GET one, GET events (?stream=true), POST cancel
 POST /v1/evals/voice/runs                  a voice measured beside stock (evaluation/); GET one
