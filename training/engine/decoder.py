@@ -1,7 +1,8 @@
 """Decoding with memory that stays where it is: the prompt read once, its keys and values shared by all replies.
 
 On a GPU reading a prompt and going on by one token are CUDA graphs of compiled layers, one for each padded
-shape, with an attention of our own (kernels.py); on the CPU the same functions run as they are. Whether the
+shape, with an attention of our own (kernels.py); on the CPU the same functions run as they are, their products with
+the weights in bf16 where that is quick (model.py). Whether the
 layers compute what transformers computes is tried when a model is loaded; a model of another build is decoded
 by transformers itself (generate.py).
 """
@@ -14,7 +15,6 @@ from functools import cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from training.engine import layers
@@ -22,6 +22,7 @@ from training.engine.attention import COARSE_ROUNDING, ROUNDING, ROUNDINGS
 
 PROMPTS = (64, 128, 256, 512, 1024, 2048)  # a GPU pads to these: each shape is compiled and captured once
 REPLIES = (1, 4, 16)
+FULL = (1, 4, 8, 12, 16)  # a CPU: a product of three rows took twice the time of one of four (MKL in fp32, 2 cores)
 LENGTHS = (64, 128, 256, 512)
 USUAL = (250, 4, 128)  # prompt tokens, replies, their longest: what a card asks for
 
@@ -58,6 +59,14 @@ class Decoder:
         self._attend = _kernel(self._shape) if self._device.type == "cuda" else None
 
     @torch.no_grad()
+    def multiply_in(self, products: torch.dtype) -> None:
+        """Make the products with the weights in another type, of copies of them; all else is computed as before."""
+        self._states.clear()
+        self._voice = lambda: None
+        self._head = self._head.to(products)
+        self._layers = {(): [layers.in_type(layer, products) for layer in self._layers[()]]}
+
+    @torch.no_grad()
     def begin(self, voice: Any | None, prompt: Sequence[int], replies: int, longest: int) -> "Writing | None":
         """Read a prompt. None: this voice, or this length, is none of ours."""
         adapted = self._adapted(voice)
@@ -68,14 +77,16 @@ class Decoder:
         return self._begin(adapted, prompt, replies, longest)
 
     def _begin(self, adapted: tuple[int, ...], prompt: Sequence[int], replies: int, longest: int) -> "Writing":
-        sizes = len(prompt), replies, longest
+        sizes = len(prompt), _up(replies, FULL), longest
         if self._device.type == "cuda":
             sizes = _up(len(prompt), PROMPTS), _up(replies, REPLIES), _up(longest, LENGTHS)
         state = self._states.get(sizes)
         if state is None:
             if self._device.type != "cuda":
                 self._states.clear()
-            state = self._states[sizes] = _State.empty(len(self._layers[()]), self._shape, self._head, sizes)
+            state = self._states[sizes] = _State.empty(
+                len(self._layers[()]), self._shape, self._norm, len(self._head), sizes
+            )
         ids = torch.tensor([*prompt, *[0] * (sizes[0] - len(prompt))], device=self._device)
         state.prompt.copy_(self._embeddings(ids))
         state.length.fill_(len(prompt))
@@ -168,7 +179,7 @@ class Decoder:
         return _compiled(layers.enter), self._attend or _compiled(layers.attend), _compiled(layers.leave)
 
     def _to_words(self, x: Tensor) -> Tensor:
-        return F.linear(layers.normed(x, self._norm, self._shape.epsilon), self._head)
+        return layers.times(layers.normed(x, self._norm, self._shape.epsilon), self._head)
 
 
 @dataclass(slots=True)
@@ -198,19 +209,21 @@ class _State:
     logits: Tensor  # (replies, vocabulary)
 
     @classmethod
-    def empty(cls, depth: int, shape: layers.Shape, head: Tensor, sizes: tuple[int, int, int]) -> "_State":
+    def empty(
+        cls, depth: int, shape: layers.Shape, norm: Tensor, vocabulary: int, sizes: tuple[int, int, int]
+    ) -> "_State":
+        """norm (hidden,) is of the type and on the device of all that is computed."""
         prompt, replies, longest = sizes
-        vocabulary, hidden = head.shape
-        of_prompt = head.new_zeros(depth, 2, shape.key_heads, prompt, shape.size)
-        own = head.new_zeros(depth, 2, replies, shape.key_heads, longest, shape.size)
+        of_prompt = norm.new_zeros(depth, 2, shape.key_heads, prompt, shape.size)
+        own = norm.new_zeros(depth, 2, replies, shape.key_heads, longest, shape.size)
         return cls(
-            prompt=head.new_zeros(prompt, hidden),
-            newest=head.new_zeros(replies, hidden),
-            length=torch.zeros(1, dtype=torch.long, device=head.device),
-            place=torch.zeros(1, dtype=torch.long, device=head.device),
+            prompt=norm.new_zeros(prompt, len(norm)),
+            newest=norm.new_zeros(replies, len(norm)),
+            length=torch.zeros(1, dtype=torch.long, device=norm.device),
+            place=torch.zeros(1, dtype=torch.long, device=norm.device),
             of_prompt=[(keys, values) for keys, values in of_prompt],
             own=[(keys, values) for keys, values in own],
-            logits=head.new_zeros(replies, vocabulary),
+            logits=norm.new_zeros(replies, vocabulary),
         )
 
 

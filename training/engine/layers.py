@@ -108,6 +108,15 @@ def _bias(layers: Sequence[Any], like: Tensor) -> Tensor | None:
     return torch.cat([like.new_zeros(la.out_features) if la.bias is None else la.bias.data for la in layers])
 
 
+def in_type(layer: Layer, products: torch.dtype) -> Layer:
+    """A layer whose products with its weights are made in `products`."""
+    qkv, out, gate_up, down = (
+        linear._replace(weight=linear.weight.to(products))
+        for linear in (layer.qkv, layer.out, layer.gate_up, layer.down)
+    )
+    return layer._replace(qkv=qkv, out=out, gate_up=gate_up, down=down)
+
+
 def adapted(layers: Sequence[Any]) -> bool:
     """Whether a voice changes any of these modules."""
     return any(isinstance(layer, DoraLinear) for layer in layers)
@@ -267,14 +276,14 @@ def _project(x: Tensor, linear: Linear) -> Tensor:
     if linear.down is not None:
         return _learned(x, linear)
     if linear.up is None or linear.gain is None:
-        made = _times(x, _whole(linear)[: linear.rows])
+        made = times(x, _whole(linear)[: linear.rows])
         return made if linear.bias is None else made + linear.bias
-    made = F.linear(x, _whole(linear))
+    made = times(x, _whole(linear))
     plain, low = made[:, : linear.rows].float(), made[:, linear.rows :]
     if x.is_cuda and len(x) <= FEW:
         raised = (low[:, None].float() * linear.up.float()).sum(-1)
     else:
-        raised = F.linear(low, linear.up).float()
+        raised = times(low, linear.up).float()
     tuned: Tensor = linear.gain * (plain + raised)
     return (tuned if linear.bias is None else tuned + linear.bias).to(x.dtype)
 
@@ -290,12 +299,12 @@ def _whole(linear: Linear) -> Tensor:
 def _learned(x: Tensor, linear: Linear) -> Tensor:
     """`_project` in training: all that the backward pass keeps of it is Wx + s·BAx, in x's type."""
     assert linear.up is not None and linear.gain is not None and linear.down is not None
-    base = _times(x, linear.weight[: linear.rows])
+    base = times(x, linear.weight[: linear.rows])
     made = torch.addmm(base, F.linear(x, linear.down), linear.up.T)
     tuned: Tensor = linear.gain * made.float()
     return (tuned if linear.bias is None else tuned + linear.bias).to(x.dtype)
 
 
-def _times(x: Tensor, weight: Tensor) -> Tensor:
+def times(x: Tensor, weight: Tensor) -> Tensor:
     """x · weightᵀ in the weight's type, given in x's."""
     return F.linear(x.to(weight.dtype), weight).to(x.dtype)

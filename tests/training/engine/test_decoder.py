@@ -101,6 +101,19 @@ def test_a_voice_that_rides_along_has_its_own_logits_and_leaves_the_stock_model_
         torch.testing.assert_close(found(made, None, PROMPT, REPLIES), stock, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_products_in_bf16_stay_within_its_noise_and_touch_no_weight_of_the_model(kind: str) -> None:
+    model = model_of(kind)
+    voice, made = voice_of(model, "all-linear"), decoder(model)
+    assert made is not None
+    made.multiply_in(torch.bfloat16)
+    for speaks in (None, voice, None):
+        wanted = expected(speaks or model, PROMPT, REPLIES)
+        apart = (found(made, speaks, PROMPT, REPLIES) - wanted).norm() / wanted.norm()
+        assert 1e-5 < apart < 0.02
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
 def test_the_gathered_weights_are_the_model_s_own_and_training_moves_nothing_apart() -> None:
     model = model_of("llama")
     made = decoder(model)
