@@ -230,7 +230,6 @@ def _drawn(
     from training.dataset.render import Turn
     from training.evaluation.replies import complete
     from training.generate import Sampling
-    from training.rerank import suits
 
     contexts = [[Turn(m["role"], m["content"]) for m in prompt if m["role"] != "system"] for prompt in prompts]
     fit: list[list[Drawn]] = [[] for _ in prompts]
@@ -246,11 +245,23 @@ def _drawn(
         for i, one in zip(wanted, drawn, strict=True):
             text = suitable(one, contexts[i])
             if text is not None and not elsewhere(text, i):
-                (nats,) = suits(base, None, prompts[i], [one.text])
-                fit[i].append(Drawn(text, suits=nats))
+                fit[i].append(Drawn(text, suits=_suits(base, prompts[i], one.text)))
                 source[i, text] = one
         best = [next(iter(different(found, DRAFTS)), "") for found in fit]
         yield first, [Drawn(text, not text or _ends_whole(source[i, text], text)) for i, text in enumerate(best)]
+
+
+def _suits(base: Any, prompt: Prompt, text: str) -> float:
+    """As a card's drafts are told it, of a reply that was drawn among many prompts' at once."""
+    from training.dataset.render import IGNORED, encode_example
+    from training.evaluation.voice import losses_of
+    from training.rerank import MOST_TOKENS, suits
+
+    told = encode_example(base.tokenizer, [*prompt, {"role": "assistant", "content": text}], MOST_TOKENS)
+    with base.speaking(None) as model:
+        ((nats, _),) = losses_of(base, model, [told], MOST_TOKENS)
+    (value,) = suits(base, None, prompt, [([label for label in told.labels if label != IGNORED], nats)])
+    return value
 
 
 def _ends_whole(drawn: Any, shown: str) -> bool:

@@ -5,9 +5,9 @@
 
 The floor is the time to read every weight that a token needs, once a token, at the rate at which this machine
 reads memory just then. The last column holds our logits against transformers' (relative error), and beside it those
-that transformers gives by its own cache: what rounding alone does. KERNELS=1 tells on stderr where a draft's time
-goes. Nothing is asserted here; tests/training/engine is where the logits are. Models have random weights, so replies
-never end early.
+that transformers gives by its own cache: what rounding alone does. FP32=1 keeps a CPU's products in fp32, KERNELS=1
+tells on stderr where a draft's time goes. Nothing is asserted here; tests/training/engine is where the logits are.
+Models have random weights, so replies never end early.
 """
 
 import json
@@ -43,13 +43,14 @@ ATTENTION, ALL = ("q_proj", "k_proj", "v_proj", "o_proj"), "all-linear"
 ROWS = {
     "stock": "likeme, stock model",
     "attention": "likeme, DoRA on attention",
+    "ranked": "likeme, DoRA on attention, and ranked",
     "all-linear": "likeme, DoRA on every linear layer",
     "training": "drafts while a voice is trained",
     "generate": "transformers generate, num_return_sequences=3",
     "static": "transformers generate, static cache, compiled",
     "nf4": "likeme over a base in 4 bits (nf4)",
 }
-TOGETHER = (("stock", "attention", "all-linear", "training"), ("nf4",), ("generate", "static"))  # one process each
+TOGETHER = (("stock", "attention", "ranked", "all-linear", "training"), ("nf4",), ("generate", "static"))  # by process
 ONLY_GPU = ("training", "static", "nf4")
 
 
@@ -97,7 +98,8 @@ def _measured(device: str, base: Any, row: str) -> dict[str, Any]:
         return _training(base)
     if row in ("generate", "static"):
         return _generate(device, base, {"cache_implementation": "static"} if row == "static" else {})
-    return _likeme(device, base, {"attention": ATTENTION, "all-linear": ALL}.get(row))
+    targets = {"attention": ATTENTION, "ranked": ATTENTION, "all-linear": ALL}.get(row)
+    return _likeme(device, base, targets, ranked=row == "ranked")
 
 
 def _head(device: str, wanted: list[str]) -> list[str]:
@@ -109,7 +111,11 @@ def _head(device: str, wanted: list[str]) -> list[str]:
         asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]  # torch would take a part of its memory
         where = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()[0]
     rows = "" if wanted == [row for row in ROWS if device == "gpu" or row not in ONLY_GPU] else f" {' '.join(wanted)}"
-    shape = "Qwen3-8B's shape, bf16" if device == "gpu" else "SmolLM2-135M's shape, fp32"
+    shape = (
+        "Qwen3-8B's shape, bf16"
+        if device == "gpu"
+        else "SmolLM2-135M's shape, fp32, likeme's products in bf16 where the CPU can"
+    )
     cap = f", at most {CAP_GIB} GiB" if device == "gpu" else ""
     return [
         f"python bench/draft.py {device}{rows}: {where}, torch {torch.__version__}, "
@@ -185,8 +191,8 @@ def _generate(device: str, base: Any, options: dict[str, Any]) -> dict[str, Any]
     return _timed(device, draw, base.model)
 
 
-def _likeme(device: str, base: Any, targets: Any) -> dict[str, Any]:
-    """As the model server draws."""
+def _likeme(device: str, base: Any, targets: Any, ranked: bool) -> dict[str, Any]:
+    """As the model server draws; `ranked`: and as it then tells how well each reply suits the prompt."""
     from training.generate import Sampling, complete
 
     name = None if targets is None else "voice"
@@ -197,11 +203,12 @@ def _likeme(device: str, base: Any, targets: Any) -> dict[str, Any]:
 
     def draw() -> None:
         began, first = time.perf_counter(), []
-        sampling = Sampling(n=REPLIES, max_tokens=TOKENS, seed=1, temperature=TEMPERATURE, top_p=TOP_P)
-        complete(base, name, [], sampling, lambda *_: first or first.append(time.perf_counter() - began))
+        how = {"n": REPLIES, "temperature": TEMPERATURE, "top_p": TOP_P}
+        sampling = Sampling(max_tokens=TOKENS, seed=1, rank=ranked, **how)
+        complete(base, name, ASKED, sampling, lambda *_: first or first.append(time.perf_counter() - began))
         seen.append(first[0])
 
-    result = _timed(device, draw, base.model)
+    result = _timed(device, draw, base.model, base.products)
     if os.environ.get("KERNELS"):
         _print_kernels(draw)
     if base.decoder is not None:
@@ -301,6 +308,7 @@ def _training(base: Any) -> dict[str, Any]:
     }
 
 
+ASKED = [{"role": "system", "content": "16"}, {"role": "user", "content": str(PROMPT)}]  # as _Ids reads it
 EVERY_MS = 500
 WARM, ALONE, WITH_SECONDS = 40, 60, 12  # steps until the shapes are captured, steps alone, seconds with drafts
 PROMPT_IN_TRAINING = 41  # tokens on average; the reply has some 15
@@ -317,8 +325,11 @@ def _examples() -> list[list[dict[str, str]]]:
     return [[{"role": "user", "content": str(n)}, {"role": "assistant", "content": "14"}] for n in prompts]
 
 
-def _timed(device: str, draw: Callable[[], None], model: Any) -> dict[str, Any]:
-    """Milliseconds of a draw, the first one (which compiles) apart; the floor measured beside it."""
+def _timed(device: str, draw: Callable[[], None], model: Any, products: Any = None) -> dict[str, Any]:
+    """Milliseconds of a draw, the first one (which compiles) apart; the floor measured beside it.
+
+    products: the type in which the weights are read, where it is not the model's.
+    """
     import torch
 
     ready = _seconds(draw)
@@ -330,7 +341,8 @@ def _timed(device: str, draw: Callable[[], None], model: Any) -> dict[str, Any]:
     result = {"ms": statistics.median(taken), "worst": max(taken), "ready": ready}
     if device == "gpu":
         result["peak"] = torch.cuda.max_memory_reserved() / 2**30
-    return result | {"floor": TOKENS * _weights_read(model) / _bandwidth(model.device) * 1e3}
+    size = _weights_read(model) * (1 if products is None else products.itemsize / model.dtype.itemsize)
+    return result | {"floor": TOKENS * size / _bandwidth(model.device) * 1e3}
 
 
 def _print_kernels(draw: Callable[[], None]) -> None:
@@ -400,12 +412,15 @@ def _voice(base: Any, targets: Any) -> Any:
 
 
 def _base(device: str, quantised: bool) -> Any:
-    from training.engine.model import prepared
+    from training.engine.model import hasten, prepared
 
     model = _model(device)
     if quantised:
         model = _in_4_bits(model)
-    return prepared("random", model, _Ids())
+    base = prepared("random", model, _Ids())
+    if device == "cpu" and not os.environ.get("FP32"):
+        hasten(base)
+    return base
 
 
 def _in_4_bits(model: Any) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 
 from storage.errors import OutOfMemory
 from training.dataset.render import Message, encode_prompt, end_of_turn_id
@@ -63,8 +64,9 @@ def complete(
     generator = torch.Generator(device=base.device)
     generator.manual_seed(sampling.seed) if sampling.seed is not None else generator.seed()
     writers = [_Writer(base, sampling) for _ in range(sampling.n)]
+    nats: list[torch.Tensor] | None = [] if sampling.rank else None
     try:
-        for token_ids in _tokens(base, adapter, prompt, sampling, generator):
+        for token_ids in _tokens(base, adapter, prompt, sampling, generator, nats):
             for index, (writer, token) in enumerate(zip(writers, token_ids, strict=True)):
                 piece = writer.take(token)
                 if piece and on_text is not None:
@@ -80,31 +82,47 @@ def complete(
         if (rest := writer.finish()) and on_text is not None:
             on_text(index, rest)
     drawn = [writer.completion() for writer in writers]
-    return Answer(len(prompt), tuple(_ranked(base, adapter, messages, drawn) if sampling.rank else drawn))
+    if nats is not None:
+        drawn = _ranked(base, adapter, messages, drawn, [writer.drawn for writer in writers], torch.stack(nats, 1))
+    return Answer(len(prompt), tuple(drawn))
 
 
 def _ranked(
-    base: Base, adapter: str | None, messages: Sequence[Message], drawn: Sequence[Completion]
+    base: Base,
+    adapter: str | None,
+    messages: Sequence[Message],
+    drawn: list[Completion],
+    ids: Sequence[list[int]],
+    nats: torch.Tensor,
 ) -> list[Completion]:
-    """With how well each suits the prompt; without, where the card has no room for that now."""
+    """With how well each suits the prompt; without, where the card has no room for that now. nats (n, tokens)."""
+    told = [sum(each[: len(own)]) for own, each in zip(ids, nats.tolist(), strict=True)]
     try:
-        known = suits(base, adapter, messages, [one.text for one in drawn])
+        known = suits(base, adapter, messages, [*zip(ids, told, strict=True)])
     except torch.OutOfMemoryError:
         relieve()
-        return list(drawn)
-    return [replace(one, suits=nats) for one, nats in zip(drawn, known, strict=True)]
+        return drawn
+    return [replace(one, suits=value) for one, value in zip(drawn, known, strict=True)]
 
 
 def _tokens(
-    base: Base, adapter: str | None, prompt: list[int], sampling: Sampling, generator: torch.Generator
+    base: Base,
+    adapter: str | None,
+    prompt: list[int],
+    sampling: Sampling,
+    generator: torch.Generator,
+    nats: list[torch.Tensor] | None = None,
 ) -> Iterator[list[int]]:
-    """Yield the next token of each of the n replies, max_tokens times.
+    """Yield the next token of each of the n replies, max_tokens times; `nats` gets what each was worth: (n,).
 
-    On a GPU the step after it is on its way before a token is read, so that the card never waits for Python.
+    That is -ln p by the model itself, however it was drawn. On a GPU the step after it is on its way before a token is
+    read, so that the card never waits for Python.
     """
     logits, go_on = _begun(base, adapter, prompt, sampling)
     for position in range(sampling.max_tokens):
         chosen = sample(logits.float(), sampling, generator)  # (n,)
+        if nats is not None:
+            nats.append(F.cross_entropy(logits.float(), chosen, reduction="none"))
         read = _reader(chosen)
         ahead = base.device.type == "cuda"
         if not ahead:
@@ -183,6 +201,7 @@ class _Writer:
         self._end = end_of_turn_id(base.tokenizer)
         self._stop = sampling.stop
         self._ids: list[int] = []
+        self.drawn: list[int] = []  # the same, and the end where it came
         self._shown = 0
         self._text = ""
         self.reason: str | None = None
@@ -195,6 +214,7 @@ class _Writer:
         """Add a token; returns the text that became certain with it."""
         if self.done:
             return ""
+        self.drawn.append(token)
         if token == self._end or token == self._tokenizer.pad_token_id:
             self.reason = "stop"
             return ""
