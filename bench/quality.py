@@ -138,6 +138,8 @@ def _in_a_process(job: Job, card: str, end: float) -> list[str]:
 
 
 def _run(job: Job) -> None:
+    import torch
+
     from training.engine import loop, recipe, step
     from training.engine.model import load_base
 
@@ -164,6 +166,7 @@ def _run(job: Job) -> None:
             "loss": result.metrics["valid_loss"],
             "steps": result.steps,
             "seconds": result.seconds,
+            "machine": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU",
         }
         print(json.dumps(found), flush=True)  # noqa: T201
         _note(f"{job.name}, {job.corpus}, seed {seed}: {found['loss']:.4f}, {time.monotonic() - began:.0f} s")
@@ -204,12 +207,12 @@ def _rows(corpus: str, part: str, wanted: int) -> list[Any]:
 
 
 def _table(runs: Sequence[dict[str, Any]]) -> str:
-    import torch
-
-    where = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
+    where = ", ".join(sorted({run["machine"] for run in runs}))
     model = os.environ.get("BASE_MODEL", "the embedded SmolLM2-135M")
     lines = [f"python bench/quality.py: {model}, {where}; mean held-out loss of a reply token (nats), with the spread"]
     lines += ["(standard deviation) over seeds; after: the mean after each epoch of the run; n: seeds."]
+    order = {job.name: place for place, job in reversed([*enumerate(jobs())])}
+    runs = sorted(runs, key=lambda run: (order[run["name"]], run["seed"]))
     by: dict[tuple[int, str], dict[str, list[dict[str, Any]]]] = {}
     for run in runs:
         by.setdefault((-run["pairs"], run["corpus"]), {}).setdefault(run["name"], []).append(run)
