@@ -21,6 +21,7 @@ import tempfile
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -331,7 +332,38 @@ def _table(runs: list[dict[str, Any]]) -> list[str]:
         lines += [_row(run) for run in own]
         if never["way"] == "never":
             lines.append(f"  general questions of the stock model: {never['stock_right']} of {never['asked']} right")
-    return lines
+    return [*lines, "", *_differences({(run["corpus"], run["way"]): run["nights"] for run in runs})]
+
+
+COMPARED = (
+    ("nightly 0.5, replay, weekly full", "never"),
+    ("nightly 0.5, replay", "never"),
+    ("weekly full", "never"),
+    ("nightly 0.5, replay, weekly full", "nightly 0.5, replay"),
+    ("nightly 0.5, replay, weekly full", "weekly full"),
+    ("every third night 0.5, replay", "nightly 0.5, replay"),
+    ("nightly 0.25, replay", "nightly 0.5, replay"),
+    ("nightly 1, replay", "nightly 0.5, replay"),
+    ("nightly 0.5, no replay", "nightly 0.5, replay"),
+)
+
+
+def _differences(nights: dict[tuple[str, str], list[Any]]) -> list[str]:
+    from training.evaluation.intervals import mean
+
+    lines = ["tomorrow: this way minus that one, mean over the nights, 95 % interval (nights drawn again)"]
+    for one, other in COMPARED:
+        if not all((name, way) in nights for name in CORPORA for way in (one, other)):
+            continue
+        each = [
+            [a["tomorrow"] - b["tomorrow"] for a, b in zip(nights[name, one], nights[name, other], strict=True)
+             if a["tomorrow"] is not None]
+            for name in CORPORA
+        ]  # fmt: skip
+        found = [mean(apart, 0) for apart in (*each, [*chain(*each)])]
+        told = "  ".join(f"{it.value:+.4f} ({it.low:+.4f} to {it.high:+.4f})" for it in found)
+        lines.append(f"  {one + ' - ' + other:56}{told}")
+    return [lines[0] + f": {', '.join(CORPORA)}, all", *lines[1:]]
 
 
 def _row(run: dict[str, Any]) -> str:

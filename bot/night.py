@@ -27,7 +27,7 @@ from training.dataset import replay
 from training.dataset.pairs import Options
 from training.dataset.split import Dataset
 
-# Set by judgement: bench/nights.py, which would tell, has not run on a GPU yet.
+# By bench/results/nights.txt: docs/nightly.md says what each buys.
 RATE = 0.5  # of the recipe's
 ANEW_AFTER = timedelta(days=7)  # since the last training from the base model
 KEPT_BACK = 2  # nights in a row: the voice has drifted, the next one begins with the base model
