@@ -61,8 +61,9 @@ def begin(scratch: str, out: str, device: str) -> None:
     if device == "cuda":
         whole = torch.cuda.mem_get_info()[1] / 2**30
         torch.cuda.set_per_process_memory_fraction(min(0.9, GIB_A_WORKER / whole))
-        # Keys and values in fp32 take 45 KiB a token: half of the room for them, prompts of 250 and replies of 192.
-        replies.AT_ONCE["cuda"] = (int(GIB_A_WORKER * 50), int(GIB_A_WORKER * 12_000))
+        # Keys and values in fp32 take 45 KiB a token, and twice that while one more is written behind them: two thirds
+        # of the room, prompts of 250 and replies of 192.
+        replies.AT_ONCE["cuda"] = (int(GIB_A_WORKER * 32), int(GIB_A_WORKER * 7500))
     _scratch, _out = Path(scratch), Path(out)
     _base = load_base(os.environ.get("BASE_MODEL", "smollm2"), ROOT / "build" / "models", device)
     _plain = replace(_base, model=copy.deepcopy(_base.model).float(), voices={}, decoder=None)
@@ -83,6 +84,7 @@ def train_voice(job: VoiceJob) -> dict[str, Any]:
     events: list[dict[str, Any]] = []
     result = _taught(chosen, train, held_out, _scratch / job.name, events, job.seed)
     _keep(result.adapter, _out / f"{job.name}.adapter.tar")
+    _tidy()
     found = {
         "corpus": job.corpus,
         "recipe": Path(RECIPE).stem,
