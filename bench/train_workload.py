@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import statistics
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ PER_STEP, STEPS = 16, 4  # the first step only warms up
 
 def known() -> dict[str, Any]:
     """Qwen3-8B's configuration, and each workload's (tokens before the reply, tokens of the reply)."""
+    if not LENGTHS.is_file():
+        sys.exit(f"{LENGTHS.relative_to(ROOT)} is missing: python bench/train.py lengths writes it.")
     found: dict[str, Any] = json.loads(LENGTHS.read_text())
     return found
 
