@@ -2,9 +2,8 @@
 
 On a GPU reading a prompt and going on by one token are CUDA graphs of compiled layers, one for each padded
 shape, with an attention of our own (kernels.py); on the CPU the same functions run as they are, their products with
-the weights in bf16 where that is quick (model.py). Whether the
-layers compute what transformers computes is tried when a model is loaded; a model of another build is decoded
-by transformers itself (generate.py).
+the weights in bf16 where that is quick (model.py). Whether the layers compute what transformers computes is tried
+when a model is loaded; a model of another build is decoded by transformers itself (generate.py).
 """
 
 import logging

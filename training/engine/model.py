@@ -158,7 +158,7 @@ def prepared(name: str, model: PreTrainedModel, tokenizer: Any) -> Base:
 def hasten(base: Base) -> None:
     """Where the CPU can, make the frozen weights' products in bf16, in training and for drafts: several times as fast.
 
-    Norms, attention, sums, adapter and optimiser stay fp32; so does what is measured (held-out loss, evaluation).
+    Norms, attention, sums, adapter and optimiser stay fp32; so does a voice's evaluation.
     """
     can: Mapping[str, object] = torch.cpu.get_capabilities()
     if not (can.get("avx512_bf16") or can.get("amx_bf16")):
