@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from voice_worker import DATA, MAIN, OTHERS, PROMPTS, rows
 
-from bot.suitable import Drawn, different, suitable
+from bot.suitable import RIVALS, Drawn, different, suitable
 from training.dataset.redact import redact
 from training.dataset.render import Turn
 from training.evaluation import fit, forgetting, judges, style
@@ -24,7 +24,12 @@ from training.evaluation.intervals import share
 from training.evaluation.recital import Training
 
 JUDGED = DATA / "judged.json"
-BROAD = ("first", "most typical", "as shown")  # judged of every voice; the others where the sampling is chosen
+BROAD = (
+    "first",
+    "most typical",
+    "suits most",
+    "as shown",
+)  # judged of every voice; the others where the sampling is chosen
 
 
 def main() -> None:
@@ -164,11 +169,11 @@ def _typical(history: History, one: dict[str, Any], places: range) -> int:
     return fit[best[0]] if best else places[0]
 
 
-def _most(value: Callable[[dict[str, Any], int], float]) -> Chooser:
-    """The suitable draft with the highest value."""
+def _most(value: Callable[[dict[str, Any], int], float], rivals: int | None = None) -> Chooser:
+    """The suitable draft with the highest value, among the first `rivals` that are."""
 
     def choose(history: History, one: dict[str, Any], places: range) -> int:
-        fit = [i for i in places if _as_shown(history, one, i) is not None]
+        fit = [i for i in places if _as_shown(history, one, i) is not None][:rivals]
         return max(fit or places[:1], key=lambda i: value(one, i))
 
     return choose
@@ -182,13 +187,18 @@ def _nats(one: dict[str, Any], i: int, of: str = "nats") -> float:
     return float(one[of][i][0])
 
 
+def _suits(one: dict[str, Any], i: int) -> float:
+    return _nats(one, i, "nats_alone") - _nats(one, i)
+
+
 CHOOSERS: dict[str, Chooser] = {
     "first": _first,
     "most typical": _typical,
-    # Log-likelihood ratios: with the prompt over without it, which is what a card goes by (training/rerank.py), and
+    # Log-likelihood ratios: with the prompt over without it (training/rerank.py), among two what a card puts first; and
     # tuned over stock.
-    "as shown": _most(lambda one, i: _nats(one, i, "nats_alone") - _nats(one, i)),
-    "suits most a token": _most(lambda one, i: (_nats(one, i, "nats_alone") - _nats(one, i)) / one["nats"][i][1]),
+    "as shown": _most(lambda one, i: _suits(one, i), RIVALS),
+    "suits most": _most(lambda one, i: _suits(one, i)),
+    "suits most a token": _most(lambda one, i: _suits(one, i) / one["nats"][i][1]),
     "least like stock": _most(lambda one, i: _nats(one, i, "nats_stock") - _nats(one, i)),
     "likeliest a token": _most(lambda one, i: -_nats(one, i) / one["nats"][i][1]),
 }

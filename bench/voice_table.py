@@ -16,8 +16,9 @@ def table(judged: dict[str, Any]) -> str:
         "a letter verifier (character 3-5-grams, the owner against others), a fresh classifier that is trained to tell",
         "real from tuned (AUC, 0.5 is the aim), an embedding for the fit of a reply to its prompt. 95 % intervals.",
         "What the owner reaches is the ceiling of the first, the floor of the second. Seconds: beside other processes.",
-        "Of four drafts of a prompt, first: the first as it comes; most typical: the one nearest to all; as shown: the",
-        "one that its prompt makes likelier by the most, which is what a card puts first.",
+        "Of four drafts of a prompt, first: the first as it comes; most typical: the one nearest to all; suits most:",
+        "the one that its prompt makes likelier by the most; as shown: the one of the first two that suits more: so a",
+        "card puts first.",
     ]
     for corpus in (MAIN, *OTHERS):
         if f"{corpus}.owner" in judged:

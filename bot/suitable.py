@@ -15,6 +15,9 @@ from training.dataset.render import Turn
 DRAFTS = 3
 SPARE = 1  # asked for beyond what is wanted: it costs next to nothing, and some reply is always unfit
 TRIES = 3  # rounds of asking
+RIVALS = (
+    2  # for the first place: the most suitable of four clings to its prompt more than the owner does (docs/drafts.md)
+)
 RUN_WORDS = 8  # of another chat's reply in a row: word for word no longer a turn of phrase
 ALIKE = 80  # of 100: replies that are more alike than this are one
 LINES = 6
@@ -60,17 +63,20 @@ def so_far(text: str) -> str:
 
 
 def different(replies: Sequence[Drawn], n: int) -> list[str]:
-    """At most `n` replies of which no two are nearly the same, the one that suits its prompt most first.
+    """At most `n` replies of which no two are nearly the same, in the order in which they are offered.
 
-    Where nobody tells how well they suit, the one that is nearest to all of them.
+    First of the first two, as they were drawn, the one that suits its prompt more, then the others by how they suit.
+    Where nobody tells that, by how near they are to all of them.
     """
-
     values = [reply.suits for reply in replies if reply.suits is not None]
+    rivals = RIVALS
     if len(values) < len(replies):
         values = [sum(_likeness(reply.text, other.text) for other in replies) for reply in replies]
+        rivals = len(replies)
     best_first = sorted(range(len(replies)), key=lambda i: -values[i])
+    order = sorted(best_first, key=lambda i: i != next(j for j in best_first if j < rivals))
     kept: list[str] = []
-    for reply in (replies[i] for i in best_first):
+    for reply in (replies[i] for i in order):
         if all(_likeness(reply.text, other) < ALIKE for other in kept):
             kept.append(reply.text)
     return kept[:n]

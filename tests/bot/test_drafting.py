@@ -119,11 +119,13 @@ async def test_a_model_without_words_gives_no_drafts(database: Database, script:
     await voice.close()
 
 
-async def test_the_draft_that_suits_most_comes_first(database: Database, script: Script, scripted_url: str) -> None:
-    script.suits = (0.5, -2.0, 7.5, 3.0)
+async def test_the_better_of_the_first_two_drafts_comes_first_then_what_suits_most(
+    database: Database, script: Script, scripted_url: str
+) -> None:
+    script.suits = (0.5, 2.0, 7.5, 3.0)
     voice = Voice(scripted_url, "")
     drafted = await Drafting(database, voice, not_told).drafts((Turn("user", "friday?"),), None)
-    assert drafted.replies == tuple(REPLIES[i] for i in (2, 3, 0))
+    assert drafted.replies == tuple(REPLIES[i] for i in (1, 2, 3))
     await voice.close()
 
 

@@ -68,15 +68,18 @@ def test_near_duplicates_go_and_the_most_typical_one_comes_first() -> None:
     assert sorted(kept) == ["maybe at the lake", "no way", "see you at the lake"]
 
 
-def test_what_suits_its_prompt_most_comes_first() -> None:
+def test_the_better_of_the_first_two_comes_first_then_what_suits_most() -> None:
     drawn = [
         Drawn("ok", suits=-0.5),
-        Drawn("at the lake", suits=9.0),
-        Drawn("At the lake!", suits=3.0),
         Drawn("no", suits=1.0),
+        Drawn("At the lake!", suits=3.0),
+        Drawn("at the lake", suits=9.0),
     ]
-    assert different(drawn, 3) == ["at the lake", "no", "ok"]
-    assert different(drawn, 1) == ["at the lake"]
+    assert different(drawn, 3) == ["no", "at the lake", "ok"]
+    assert different(drawn[::-1], 3) == ["at the lake", "no", "ok"]
+    assert different(drawn, 1) == ["no"]
+    assert different(drawn[:1], 3) == ["ok"]
+    assert different([], 3) == []
 
 
 GROWING = {
