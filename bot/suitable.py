@@ -68,15 +68,14 @@ def different(replies: Sequence[Drawn], n: int) -> list[str]:
     First of the first two, as they were drawn, the one that suits its prompt more, then the others by how they suit.
     Where nobody tells that, by how near they are to all of them.
     """
-    values = [reply.suits for reply in replies if reply.suits is not None]
-    rivals = RIVALS
+    values, rivals = [reply.suits for reply in replies if reply.suits is not None], RIVALS
     if len(values) < len(replies):
         values = [sum(_likeness(reply.text, other.text) for other in replies) for reply in replies]
         rivals = len(replies)
     best_first = sorted(range(len(replies)), key=lambda i: -values[i])
-    order = sorted(best_first, key=lambda i: i != next(j for j in best_first if j < rivals))
+    first = [i for i in best_first if i < rivals][:1]
     kept: list[str] = []
-    for reply in (replies[i] for i in order):
+    for reply in (replies[i] for i in (*first, *best_first)):  # where the first comes again, it is a copy of itself
         if all(_likeness(reply.text, other) < ALIKE for other in kept):
             kept.append(reply.text)
     return kept[:n]
