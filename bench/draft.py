@@ -16,30 +16,32 @@ import random
 import statistics
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+import draft_training
+from draft_workload import (
+    ALL,
+    ASKED,
+    ATTENTION,
+    CAP_GIB,
+    PROMPT,
+    REPLIES,
+    ROOT,
+    SHAPES,
+    TOKENS,
+    random_base,
+    random_ids,
+    random_voice,
+)
+
 sys.path.insert(0, str(ROOT))
-from training.dataset.sampling import TEMPERATURE, TOP_P  # noqa: E402
+from training.dataset.sampling import TEMPERATURE, TOP_P
 
 RESULTS = ROOT / "bench" / "results"
-CAP_GIB = 22
-PROMPT, REPLIES, TOKENS = 200, 3, 32
-SHAPES = {
-    "gpu": dict(vocab_size=151936, hidden_size=4096, intermediate_size=12288, num_hidden_layers=36,
-                num_attention_heads=32, num_key_value_heads=8, head_dim=128, max_position_embeddings=40960,
-                tie_word_embeddings=False),
-    "cpu": dict(vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
-                num_attention_heads=9, num_key_value_heads=3, head_dim=64, max_position_embeddings=8192,
-                tie_word_embeddings=True),
-}  # fmt: skip
-ATTENTION, ALL = ("q_proj", "k_proj", "v_proj", "o_proj"), "all-linear"
 ROWS = {
     "stock": "likeme, stock model",
     "attention": "likeme, DoRA on attention",
@@ -75,7 +77,7 @@ def _compare(device: str, wanted: list[str]) -> None:
             found |= result
             lines = [_line(row, found[row]) for row in wanted if row != "training"]
             if "training" in wanted:
-                lines += ["", *_while_training(found["training"])]
+                lines += ["", *draft_training.told(found["training"])]
             table = "\n".join([*head, *lines])
             out.write_text(table + "\n", encoding="utf-8")
     print(table)  # noqa: T201
@@ -83,7 +85,7 @@ def _compare(device: str, wanted: list[str]) -> None:
 
 def _rows(device: str, *rows: str) -> None:
     """In a process of its own: each row as a line of JSON as soon as it is there."""
-    base = _base(device, quantised=rows == ("nf4",))
+    base = random_base(device, quantised=rows == ("nf4",))
     for row in rows:
         try:
             found = _measured(device, base, row)
@@ -95,7 +97,7 @@ def _rows(device: str, *rows: str) -> None:
 
 def _measured(device: str, base: Any, row: str) -> dict[str, Any]:
     if row == "training":
-        return _training(base)
+        return draft_training.measure(base)
     if row in ("generate", "static"):
         return _generate(device, base, {"cache_implementation": "static"} if row == "static" else {})
     targets = {"attention": ATTENTION, "ranked": ATTENTION, "all-linear": ALL}.get(row)
@@ -139,21 +141,6 @@ def _line(row: str, it: dict[str, Any]) -> str:
     )
 
 
-def _while_training(it: dict[str, Any]) -> list[str]:
-    if "error" in it:
-        return [f"{ROWS['training']}: {it['error']}"]
-    return [
-        f"while a voice is trained (recipe fast, 16 examples of {it['tokens']} tokens a step), "
-        f"{it['drafts']} drafts, one every {it['every_ms']} ms:",
-        f"  a draft     p50 {it['p50']:.0f} ms, p95 {it['p95']:.0f} ms, waiting for the step before it included; "
-        f"alone {it['alone']:.0f} ms",
-        f"  a step      {it['step_alone']:.0f} ms alone; with the drafts between {it['step_with']:.0f} ms on average: "
-        f"a draft costs the training {it['cost']:.0f} ms",
-        f"  the voice   writes the same words before, while and after: {'yes' if it['same'] else 'NO'}; "
-        f"peak {it['peak']:.2f} GiB",
-    ]
-
-
 def _in_a_process(device: str, rows: list[str]) -> Iterator[dict[str, dict[str, Any]]]:
     if not rows:
         return
@@ -171,7 +158,7 @@ def _generate(device: str, base: Any, options: dict[str, Any]) -> dict[str, Any]
     """What a person writes first: transformers' own generate."""
     import torch
 
-    prompt = torch.tensor([_ids(PROMPT)], device=base.device)
+    prompt = torch.tensor([random_ids(PROMPT)], device=base.device)
 
     def draw() -> None:
         drawn = base.model.generate(
@@ -198,14 +185,13 @@ def _likeme(device: str, base: Any, targets: Any, ranked: bool) -> dict[str, Any
     name = None if targets is None else "voice"
     base.voices.pop("voice", None)
     if targets is not None:
-        base.voices["voice"] = _voice(base, targets)
+        base.voices["voice"] = random_voice(base, targets)
+    how = Sampling(REPLIES, TEMPERATURE, TOP_P, TOKENS, seed=1, rank=ranked)
     seen: list[float] = []
 
     def draw() -> None:
         began, first = time.perf_counter(), []
-        how = {"n": REPLIES, "temperature": TEMPERATURE, "top_p": TOP_P}
-        sampling = Sampling(max_tokens=TOKENS, seed=1, rank=ranked, **how)
-        complete(base, name, ASKED, sampling, lambda *_: first or first.append(time.perf_counter() - began))
+        complete(base, name, ASKED, how, lambda *_: first or first.append(time.perf_counter() - began))
         seen.append(first[0])
 
     result = _timed(device, draw, base.model, base.products)
@@ -224,7 +210,7 @@ def _apart(base: Any, name: str | None) -> tuple[float, float]:
     import torch
 
     draw = random.Random(2)
-    prompt, replies = _ids(PROMPT), [[draw.randrange(1000, 40_000) for _ in range(3)] for _ in range(REPLIES)]
+    prompt, replies = random_ids(PROMPT), [[draw.randrange(1000, 40_000) for _ in range(3)] for _ in range(REPLIES)]
     given = torch.tensor([[*prompt, *reply] for reply in replies], device=base.device)
     with torch.no_grad(), base.speaking(name) as model:
         wanted = model(input_ids=given, use_cache=False).logits[:, PROMPT - 1 :].float()
@@ -238,91 +224,6 @@ def _apart(base: Any, name: str | None) -> tuple[float, float]:
             its_own.append(more.logits[:, -1].float())
         apart = [float((torch.stack(one, 1) - wanted).norm() / wanted.norm()) for one in (ours, its_own)]
     return apart[0], apart[1]
-
-
-def _training(base: Any) -> dict[str, Any]:
-    """A real run, as the model server's job makes it; drafts come in between its steps, from another thread."""
-    import torch
-
-    from training.accelerator import Accelerator
-    from training.engine import loop, recipe
-    from training.generate import Sampling, complete
-
-    if base.decoder is not None:
-        base.decoder.release()
-    base.voices["voice"] = _voice(base, ATTENTION)
-    accelerator, over, trained = Accelerator(), threading.Event(), threading.Event()
-    steps: list[float] = []
-    drafts: list[float] = []
-    words: set[str] = set()
-
-    def draft() -> float:
-        began = time.perf_counter()
-        with accelerator.hold():
-            answer = complete(base, "voice", [], Sampling(n=REPLIES, max_tokens=TOKENS, seed=1))
-        words.add(json.dumps([one.text for one in answer.completions]))
-        return (time.perf_counter() - began) * 1e3
-
-    def friends() -> None:
-        trained.wait()
-        while not over.wait(EVERY_MS / 1e3):
-            drafts.append(draft())
-
-    def between() -> loop.Wish:
-        accelerator.hand_over()
-        steps.append(time.perf_counter())
-        if len(steps) == WARM + ALONE:
-            trained.set()
-        return "cancel" if len(steps) > WARM + ALONE and steps[-1] - steps[WARM + ALONE - 1] > WITH_SECONDS else "go on"
-
-    for _ in range(3):
-        draft()
-    alone = statistics.median(draft() for _ in range(5))
-    asking = threading.Thread(target=friends)
-    asking.start()
-    examples = _examples()
-    try:
-        with tempfile.TemporaryDirectory() as folder, accelerator.hold():
-            loop.train(base, recipe.load("fast", epochs=50), examples, [], Path(folder), _nothing, between)
-    finally:
-        over.set()
-        trained.set()
-        asking.join()
-    draft()
-    step_alone = (steps[WARM + ALONE - 1] - steps[WARM]) / (ALONE - 1) * 1e3
-    count = len(steps) - WARM - ALONE
-    step_with = (steps[-1] - steps[WARM + ALONE - 1]) / count * 1e3
-    ordered = sorted(drafts)
-    return {
-        "every_ms": EVERY_MS,
-        "tokens": PROMPT_IN_TRAINING + 15,
-        "drafts": len(drafts),
-        "p50": ordered[len(ordered) // 2],
-        "p95": ordered[int(len(ordered) * 0.95)],
-        "alone": alone,
-        "step_alone": step_alone,
-        "step_with": step_with,
-        "cost": (step_with - step_alone) * count / len(drafts),
-        "same": len(words) == 1,
-        "peak": torch.cuda.max_memory_reserved() / 2**30,
-    }
-
-
-ASKED = [{"role": "system", "content": "16"}, {"role": "user", "content": str(PROMPT)}]  # as _Ids reads it
-EVERY_MS = 500
-WARM, ALONE, WITH_SECONDS = 40, 60, 12  # steps until the shapes are captured, steps alone, seconds with drafts
-PROMPT_IN_TRAINING = 41  # tokens on average; the reply has some 15
-
-
-def _nothing(_: dict[str, Any]) -> None:
-    pass
-
-
-def _examples() -> list[list[dict[str, str]]]:
-    """Conversations as `_Ids` reads them: a text is its number of tokens."""
-    draw = random.Random(0)
-    prompts = [draw.randint(15, 2 * PROMPT_IN_TRAINING - 15) for _ in range(1024)]
-    return [[{"role": "user", "content": str(n)}, {"role": "assistant", "content": "14"}] for n in prompts]
 
 
 def _timed(device: str, draw: Callable[[], None], model: Any, products: Any = None) -> dict[str, Any]:
@@ -391,96 +292,6 @@ def _seconds_on(device: Any, work: Callable[[], Any]) -> float:
     end.record()
     end.synchronize()
     return float(begin.elapsed_time(end)) / 1e3
-
-
-def _ids(length: int) -> list[int]:
-    draw = random.Random(length)
-    return [draw.randrange(1000, 40_000) for _ in range(length)]
-
-
-def _voice(base: Any, targets: Any) -> Any:
-    import torch
-
-    from training.engine import dora
-
-    voice = dora.voice(base.model, targets, 16, 32, 0.0)
-    with torch.no_grad():
-        for _, layer in dora.layers(voice):
-            layer.lora_B.normal_(0, 0.01)
-    dora.refresh(voice)
-    return voice.eval().requires_grad_(False)
-
-
-def _base(device: str, quantised: bool) -> Any:
-    from training.engine.model import hasten, prepared
-
-    model = _model(device)
-    if quantised:
-        model = _in_4_bits(model)
-    base = prepared("random", model, _Ids())
-    if device == "cpu" and not os.environ.get("FP32"):
-        hasten(base)
-    return base
-
-
-def _in_4_bits(model: Any) -> Any:
-    """As transformers loads a base with QUANTIZATION=nf4: every linear layer but the head."""
-    import torch
-    from bitsandbytes.nn import Linear4bit, Params4bit
-
-    for name, layer in [*model.named_modules()]:
-        if type(layer) is torch.nn.Linear and layer is not model.get_output_embeddings():
-            small = Linear4bit(
-                layer.in_features, layer.out_features, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4",
-                device="meta",
-            )  # fmt: skip
-            small.weight = Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4").to("cuda")
-            model.set_submodule(name, small)
-            layer.weight = None
-    return model
-
-
-def _model(device: str) -> Any:
-    """Random weights, written straight into the memory of the device."""
-    import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    where, dtype = ("cuda", torch.bfloat16) if device == "gpu" else ("cpu", torch.float32)
-    if device == "gpu":
-        total = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction(CAP_GIB * 2**30 / total)
-    shape = Qwen3Config(**SHAPES[device])
-    with torch.device("meta"):
-        model = Qwen3ForCausalLM(shape).to(dtype)
-    torch.manual_seed(0)
-    for module in model.modules():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            weight = torch.empty(parameter.shape, dtype=dtype, device=where)
-            weight.normal_(0, 0.02) if weight.dim() > 1 else weight.fill_(1)
-            setattr(module, name, torch.nn.Parameter(weight, requires_grad=False))
-    if shape.tie_word_embeddings:
-        model.lm_head.weight = model.model.embed_tokens.weight
-    with torch.device(where):
-        model.model.rotary_emb = type(model.model.rotary_emb)(shape)
-    return model.eval()
-
-
-class _Ids:
-    """A tokenizer for ids that mean nothing: a text is the number of tokens it has; without one they are 200."""
-
-    unk_token_id, pad_token_id, chat_template, eos_token = None, 151_643, "given", "<|im_end|>"
-
-    def convert_tokens_to_ids(self, _: str) -> int:
-        return 151_645
-
-    def apply_chat_template(self, conversation: list[dict[str, str]], **_: Any) -> str:
-        return conversation[-1]["content"] if conversation else ""
-
-    def encode(self, text: str, **_: Any) -> list[int]:
-        return _ids(int(text or PROMPT))
-
-    def decode(self, ids: list[int], **_: Any) -> str:
-        return " ".join(map(str, ids))
 
 
 if __name__ == "__main__":

@@ -24,12 +24,8 @@ from training.evaluation.intervals import share
 from training.evaluation.recital import Training
 
 JUDGED = DATA / "judged.json"
-BROAD = (
-    "first",
-    "most typical",
-    "suits most",
-    "as shown",
-)  # judged of every voice; the others where the sampling is chosen
+# Judged of every voice; the others where the sampling is chosen.
+BROAD = ("first", "most typical", "suits most", "as shown")
 
 
 def main() -> None:
@@ -196,8 +192,8 @@ CHOOSERS: dict[str, Chooser] = {
     "most typical": _typical,
     # Log-likelihood ratios: with the prompt over without it (training/rerank.py), among two what a card puts first; and
     # tuned over stock.
-    "as shown": _most(lambda one, i: _suits(one, i), RIVALS),
-    "suits most": _most(lambda one, i: _suits(one, i)),
+    "as shown": _most(_suits, RIVALS),
+    "suits most": _most(_suits),
     "suits most a token": _most(lambda one, i: _suits(one, i) / one["nats"][i][1]),
     "least like stock": _most(lambda one, i: _nats(one, i, "nats_stock") - _nats(one, i)),
     "likeliest a token": _most(lambda one, i: -_nats(one, i) / one["nats"][i][1]),
